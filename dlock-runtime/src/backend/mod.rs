@@ -1,0 +1,3 @@
+//! What a strategy does for the queue.
+
+pub(crate) mod session;

@@ -1,0 +1,131 @@
+//! What the session strategy needs of a database: one implementation a database, and no other place that
+//! writes SQL for session locks.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Holder, Source};
+use crate::key::{Mode, ServerKey};
+
+/// Opens sessions on one server.
+pub(crate) trait Driver: Send + Sync + 'static {
+    /// A session: one connection with our settings on it.
+    type Session: Session;
+
+    /// Opens a session, applies our settings and reads them back.
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, ConnectError>> + Send;
+
+    /// The name of the lock as the server compares it.
+    fn server_key(&self, key: &str) -> ServerKey;
+
+    /// Whether the server has locks that many may hold at once.
+    fn has_shared_mode(&self) -> bool;
+
+    /// Host and port, or the path of the socket: for messages, without user and password.
+    fn endpoint(&self) -> &str;
+}
+
+/// One connection to the server.
+///
+/// Every method may be called while another is under way; a driver whose connection carries one statement at a
+/// time makes the second wait. The futures are never dropped half-way by the strategy unless it closes the session.
+pub(crate) trait Session: Send + Sync + 'static {
+    /// Tries once, without waiting. `true`: this session holds the lock.
+    fn try_lock(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
+
+    /// Waits in the server's queue, at most `at_most` (the server may round it up).
+    ///
+    /// A time-out or an interruption is reported only after the server said that this session does not hold the
+    /// lock; where it does hold it all the same, the answer is [`Wait::Granted`].
+    fn wait_lock(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+        at_most: Duration,
+    ) -> impl Future<Output = Result<Wait, DriverError>> + Send;
+
+    /// Ends the wait that is under way on this session, where needed through `helper`, another session of this
+    /// server. Returns when the server has acknowledged it.
+    fn interrupt(&self, helper: &Self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Gives the lock back. `false`: the session did not hold it.
+    fn unlock(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
+
+    /// The heartbeat: one statement of constant cost. `Err` when this is not the session, the server or the role
+    /// that it was.
+    fn check(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Who holds the lock, where the server can tell.
+    fn holder(
+        &self,
+        key: &ServerKey,
+    ) -> impl Future<Output = Result<Option<Holder>, DriverError>> + Send;
+
+    /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver
+    /// does not watch an idle connection.
+    fn closed(&self) -> impl Future<Output = Arc<str>> + Send;
+
+    /// Closes the connection without waiting. The server frees what it held.
+    fn close(&self);
+
+    /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
+    fn server(&self) -> &str;
+}
+
+/// How a wait in the server's queue ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// This session holds the lock.
+    Granted,
+    /// The time passed; the session does not hold the lock.
+    TimedOut,
+    /// The wait was interrupted; the session does not hold the lock.
+    Interrupted,
+}
+
+/// Why a statement did not do its work.
+#[derive(Clone, Debug)]
+pub(crate) enum DriverError {
+    /// The connection is gone, or its state is in doubt: it must be closed.
+    Gone {
+        reason: String,
+        source: Option<Source>,
+    },
+    /// The server refused the statement; the session is as it was.
+    Refused {
+        code: String,
+        message: String,
+        source: Option<Source>,
+    },
+}
+
+/// Why a session could not be opened.
+#[derive(Clone, Debug)]
+pub(crate) enum ConnectError {
+    /// Nobody answered, or the connection broke.
+    Unreachable {
+        reason: String,
+        source: Option<Source>,
+    },
+    /// The server has no connection left (53300, 1040 and kin).
+    TooMany {
+        reason: String,
+        source: Option<Source>,
+    },
+    /// User, password or database were refused; trying again will not help.
+    LoginRefused {
+        reason: String,
+        source: Option<Source>,
+    },
+    /// The server is not one that can keep these locks.
+    Unsafe { reason: String, remedy: String },
+}

@@ -1,0 +1,334 @@
+//! What can go wrong: [`Error`] for locking, [`InitError`] for start-up.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The error of a driver or of the operating system behind one of ours.
+pub(crate) type Source = Arc<dyn StdError + Send + Sync + 'static>;
+
+/// Why a lock could not be taken, or did not last.
+///
+/// Cheap to clone and two words wide: the details live behind one shared pointer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Others kept the lock until the time-out.
+    Busy(Arc<Busy>),
+    /// The server could not be reached, or did not answer, until the time-out.
+    Unavailable(Arc<Unavailable>),
+    /// The lock was held, and then could not be vouched for any more.
+    Lost(Arc<Lost>),
+    /// The server was reached and refused the statement that takes the lock.
+    Refused(Arc<Refused>),
+    /// This kind of lock does not exist on this server.
+    Unsupported(Arc<Unsupported>),
+    /// The text is not a key.
+    InvalidKey(Arc<InvalidKey>),
+    /// A lock was asked for before `dlock::init`.
+    NotInitialized,
+    /// The locker was shut down.
+    ShutDown,
+    /// The thread that serves every connection of dlock has stopped because of a panic.
+    RuntimeStopped,
+    /// The process was forked after the locker connected: its connections belong to the parent.
+    Forked,
+}
+
+/// Who kept the lock: part of [`Error::Busy`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Busy {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+    /// How long the caller waited.
+    pub waited: Duration,
+    /// Who holds the lock, where the server can tell.
+    pub holder: Option<Holder>,
+}
+
+/// The session that holds a lock, as far as the server tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The name that the program gave itself (`application_name`, or the connection attribute `program_name`).
+    pub program: Option<String>,
+    /// The user and the address that the session came from.
+    pub client: Option<String>,
+    /// The server's number for the session (`pg_backend_pid()`, `CONNECTION_ID()`).
+    pub session: Option<i64>,
+    /// Whether this very process holds it.
+    pub this_process: bool,
+}
+
+/// What kept the server out of reach: part of [`Error::Unavailable`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+    /// How long the caller waited.
+    pub waited: Duration,
+    /// The last thing that went wrong, in words.
+    pub reason: String,
+    pub(crate) source: Option<Source>,
+}
+
+/// Why a hold ended before its release: part of [`Error::Lost`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Lost {
+    /// The key that was held.
+    pub key: Arc<str>,
+    /// What was seen, in words.
+    pub reason: String,
+}
+
+/// The server's own words: part of [`Error::Refused`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+    /// The server's code: a SQLSTATE, or MySQL's error number.
+    pub code: String,
+    /// The server's message.
+    pub message: String,
+    pub(crate) source: Option<Source>,
+}
+
+/// What was asked for, and what to use in its place: part of [`Error::Unsupported`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unsupported {
+    /// What was asked for.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// The rule that a text broke: part of [`Error::InvalidKey`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InvalidKey {
+    /// The text, cut to at most 64 characters.
+    pub key: String,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+impl Error {
+    /// Whether others kept the lock until the time-out.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Busy(_))
+    }
+
+    /// Whether the lock was held and then lost.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Error::Lost(_))
+    }
+
+    /// Whether the server could not be reached or did not answer.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Unavailable(_))
+    }
+
+    /// The key that was asked for, where the error is about one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Error::Busy(busy) => Some(&busy.key),
+            Error::Unavailable(unavailable) => Some(&unavailable.key),
+            Error::Lost(lost) => Some(&lost.key),
+            Error::Refused(refused) => Some(&refused.key),
+            Error::InvalidKey(invalid) => Some(&invalid.key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Busy(busy) => {
+                write!(f, "lock {:?} is busy", &*busy.key)?;
+                if !busy.waited.is_zero() {
+                    write!(f, " after a wait of {:?}", Milliseconds(busy.waited))?;
+                }
+                match &busy.holder {
+                    Some(holder) => write!(f, ": held by {holder}"),
+                    None => Ok(()),
+                }
+            }
+            Error::Unavailable(unavailable) => {
+                let Unavailable { key, waited, reason, .. } = &**unavailable;
+                write!(f, "the server of lock {:?} is unavailable", &**key)?;
+                if !waited.is_zero() {
+                    write!(f, " after {:?}", Milliseconds(*waited))?;
+                }
+                write!(f, ": {reason}")
+            }
+            Error::Lost(lost) => write!(f, "lock {:?} was lost: {}", &*lost.key, lost.reason),
+            Error::Refused(refused) => {
+                let Refused { key, code, message, .. } = &**refused;
+                write!(f, "the server refused lock {:?}: {message} ({code})", &**key)
+            }
+            Error::Unsupported(unsupported) => {
+                write!(f, "{} is not supported: {}", unsupported.what, unsupported.remedy)
+            }
+            Error::InvalidKey(invalid) => write!(f, "{:?} is not a key: {}", invalid.key, invalid.rule),
+            Error::NotInitialized => f.write_str(
+                "dlock is not initialised: call dlock::init(dsn) first (on a locked `main`: #[db_locked(init = …)])",
+            ),
+            Error::ShutDown => f.write_str("dlock was shut down: call dlock::init(dsn) again before taking locks"),
+            Error::RuntimeStopped => f.write_str("the I/O thread of dlock has stopped after a panic"),
+            Error::Forked => f.write_str(
+                "the process was forked after dlock connected: connect in the child, after the fork",
+            ),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Unavailable(unavailable) => as_source(unavailable.source.as_ref()),
+            Error::Refused(refused) => as_source(refused.source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind;
+        let kind = match &error {
+            Error::Busy(_) => ErrorKind::WouldBlock,
+            Error::Unavailable(_) => ErrorKind::NotConnected,
+            Error::InvalidKey(_) => ErrorKind::InvalidInput,
+            Error::Unsupported(_) => ErrorKind::Unsupported,
+            _ => ErrorKind::Other,
+        };
+        std::io::Error::new(kind, error)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.this_process {
+            return f.write_str("this process");
+        }
+        f.write_str(self.program.as_deref().unwrap_or("another program"))?;
+        if let Some(client) = &self.client {
+            write!(f, ", {client}")?;
+        }
+        if let Some(session) = self.session {
+            write!(f, ", session {session}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows a duration to the millisecond.
+struct Milliseconds(Duration);
+
+impl fmt::Debug for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = Duration::from_millis(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX));
+        fmt::Debug::fmt(&whole, f)
+    }
+}
+
+fn as_source(source: Option<&Source>) -> Option<&(dyn StdError + 'static)> {
+    source.map(|source| &**source as &(dyn StdError + 'static))
+}
+
+/// Why dlock could not be started.
+///
+/// No variant carries or shows a password.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The DSN or a setting is wrong: `problem` names the value, the rule and the remedy.
+    BadConfig {
+        /// What is wrong, and what to write in its place.
+        problem: String,
+    },
+    /// Neither `DLOCK_DSN` nor `DATABASE_URL` is set.
+    NoDsn,
+    /// The server could not be reached within the connect time-out.
+    Unreachable {
+        /// Host and port, or the path of the socket.
+        endpoint: String,
+        /// What was seen, in words.
+        reason: String,
+        /// The error of the driver or the operating system.
+        source: Option<InitSource>,
+    },
+    /// The server was reached and refused the login: user, password, database, or the number of connections.
+    LoginRefused {
+        /// Host and port, or the path of the socket.
+        endpoint: String,
+        /// The server's own words.
+        reason: String,
+        /// The error of the driver.
+        source: Option<InitSource>,
+    },
+    /// The server is not one that can keep these locks.
+    UnsafeServer {
+        /// Host and port, or the path of the socket.
+        endpoint: String,
+        /// What was found.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// `init` was called before, and `shutdown` was not.
+    AlreadyInitialized,
+    /// The operating system refused to start the I/O thread.
+    Thread {
+        /// The error of the operating system.
+        reason: String,
+    },
+}
+
+/// The error behind an [`InitError`], for `source()`.
+#[derive(Clone)]
+pub struct InitSource(pub(crate) Source);
+
+impl fmt::Debug for InitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InitError::BadConfig { problem } => f.write_str(problem),
+            InitError::NoDsn => {
+                f.write_str("no DSN: set DLOCK_DSN or DATABASE_URL, for instance to postgres://user@host/database")
+            }
+            InitError::Unreachable { endpoint, reason, .. } => write!(f, "cannot reach {endpoint}: {reason}"),
+            InitError::LoginRefused { endpoint, reason, .. } => write!(f, "{endpoint} refused the login: {reason}"),
+            InitError::UnsafeServer { endpoint, reason, remedy } => {
+                write!(f, "{endpoint} cannot keep these locks: {reason}; {remedy}")
+            }
+            InitError::AlreadyInitialized => {
+                f.write_str("dlock is initialised already: call dlock::init once, or dlock::shutdown before it")
+            }
+            InitError::Thread { reason } => write!(f, "cannot start the I/O thread: {reason}"),
+        }
+    }
+}
+
+impl StdError for InitError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            InitError::Unreachable { source, .. } | InitError::LoginRefused { source, .. } => {
+                as_source(source.as_ref().map(|source| &source.0))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The runtime of dlock. Use it through the crate `dlock`, whose documentation starts at the beginning.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backend;
+mod config;
+mod dsn;
+mod error;
+mod key;
+
+pub use config::Config;
+pub use error::{
+    Busy, Error, Holder, InitError, InvalidKey, Lost, Refused, Unavailable, Unsupported,
+};
+pub use key::Mode;

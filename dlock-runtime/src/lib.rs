@@ -5,6 +5,7 @@
 mod backend;
 mod config;
 mod dsn;
+mod endpoint;
 mod error;
 mod key;
 

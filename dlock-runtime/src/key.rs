@@ -1,6 +1,32 @@
 //! Keys: what the user writes, and what each server compares.
+//!
+//! # The native scheme, version 1
+//!
+//! Everything follows from one digest:
+//!
+//! ```text
+//! digest = SHA-256("dlock/1" ‖ 0x00 ‖ namespace ‖ 0x00 ‖ key)
+//! ```
+//!
+//! Namespace and key are UTF-8 and contain no NUL, so no two pairs share the same input. Nothing is folded or trimmed:
+//! case, accents and blanks count.
+//!
+//! - **PostgreSQL**: the first 8 bytes of the digest as a big-endian signed 64-bit integer, the argument of
+//!   `pg_advisory_lock(bigint)`. Two texts can share a number; they then exclude each other too much, never too little.
+//! - **MySQL, MariaDB**: `dlock:` ‖ *prefix* ‖ `:` ‖ *hash*, the argument of `GET_LOCK`. *prefix* is for human eyes: the
+//!   first 25 characters of the key, ASCII letters in lower case, digits and `-_./` as they are, every other character
+//!   replaced by one `_`. *hash* is the first 160 bits of the digest in RFC 4648 base32, lower case, without padding: 32
+//!   characters. The name has at most 64 characters, all of them ASCII without upper case, which both servers compare alike.
+//!
+//! The scheme is frozen: programs of different versions meet under these names. A change is a new version, with another
+//! first part of the input. `docs/keys.md` has test vectors for other languages.
 
 use std::sync::Arc;
+
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, InvalidKey};
 
 /// Whether others may hold the lock at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,3 +46,87 @@ pub(crate) enum ServerKey {
     /// MySQL's and MariaDB's named locks, and the memory backend.
     Name(Arc<str>),
 }
+
+/// A lock's name as the user writes it: UTF-8 text of 1 to 1024 bytes without NUL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(Arc<str>);
+
+impl Key {
+    /// The most bytes that a key may have.
+    pub(crate) const MAX_BYTES: usize = 1024;
+
+    /// Checks the text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidKey`] with the rule that the text breaks.
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Key, Error> {
+        let text = text.into();
+        let rule = if text.is_empty() {
+            "a key has at least one character"
+        } else if text.len() > Key::MAX_BYTES {
+            "a key has at most 1024 bytes; shorten it, or use a digest of it"
+        } else if text.contains('\0') {
+            "a key has no NUL character; encode binary data, for instance as hexadecimal"
+        } else {
+            return Ok(Key(text));
+        };
+        Err(Error::InvalidKey(Arc::new(InvalidKey {
+            key: text.chars().take(64).collect(),
+            rule,
+        })))
+    }
+
+    /// The text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, shared.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+/// The number of a lock on PostgreSQL.
+pub(crate) fn postgres_key(namespace: &str, key: &str) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest(namespace, key);
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The name of a lock on MySQL and MariaDB.
+pub(crate) fn mysql_name(namespace: &str, key: &str) -> String {
+    let digest = digest(namespace, key);
+    let (hashed, _) = digest.split_at(HASHED_BYTES);
+    let mut name = String::with_capacity(MYSQL_NAME_MAX);
+    name.push_str("dlock:");
+    name.extend(key.chars().take(PREFIX_CHARS).map(readable));
+    name.push(':');
+    name.push_str(&BASE32_NOPAD.encode(hashed).to_ascii_lowercase());
+    name
+}
+
+/// The most characters that Oracle MySQL takes in a name.
+const MYSQL_NAME_MAX: usize = 64;
+const PREFIX_CHARS: usize = 25;
+/// 160 bits: 32 characters of base32.
+const HASHED_BYTES: usize = 20;
+
+fn digest(namespace: &str, key: &str) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in ["dlock/1", "\0", namespace, "\0", key] {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+fn readable(character: char) -> char {
+    match character {
+        'a'..='z' | '0'..='9' | '-' | '_' | '.' | '/' => character,
+        'A'..='Z' => character.to_ascii_lowercase(),
+        _ => '_',
+    }
+}
+
+#[cfg(test)]
+mod tests;

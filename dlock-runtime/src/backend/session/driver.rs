@@ -1,6 +1,7 @@
 //! What the session strategy needs of a database: one implementation a database, and no other place that
 //! writes SQL for session locks.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,4 +129,13 @@ pub(crate) enum ConnectError {
     },
     /// The server is not one that can keep these locks.
     Unsafe { reason: String, remedy: String },
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DriverError::Gone { reason, .. } => f.write_str(reason),
+            DriverError::Refused { code, message, .. } => write!(f, "{message} ({code})"),
+        }
+    }
 }

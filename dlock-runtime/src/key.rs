@@ -20,3 +20,32 @@ pub(crate) enum ServerKey {
     /// MySQL's and MariaDB's named locks, and the memory backend.
     Name(Arc<str>),
 }
+
+/// The number of a key on PostgreSQL.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_key(namespace: &str, key: &str) -> i64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest(namespace, key)[..8]);
+    i64::from_be_bytes(first)
+}
+
+/// The name of a key on MySQL and MariaDB.
+#[cfg(feature = "mysql")]
+pub(crate) fn mysql_name(namespace: &str, key: &str) -> String {
+    let readable: String = key
+        .chars()
+        .take(25)
+        .map(|c| if c.is_ascii_alphanumeric() || c == '/' { c.to_ascii_lowercase() } else { '_' })
+        .collect();
+    let code = data_encoding::BASE32_NOPAD.encode(&digest(namespace, key)[..20]);
+    format!("dlock:{readable}:{}", code.to_ascii_lowercase())
+}
+
+fn digest(namespace: &str, key: &str) -> [u8; 32] {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for part in ["dlock/1\0", namespace, "\0", key] {
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().into()
+}

@@ -35,7 +35,13 @@ pub(crate) fn mysql_name(namespace: &str, key: &str) -> String {
     let readable: String = key
         .chars()
         .take(25)
-        .map(|c| if c.is_ascii_alphanumeric() || c == '/' { c.to_ascii_lowercase() } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '/' {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
         .collect();
     let code = data_encoding::BASE32_NOPAD.encode(&digest(namespace, key)[..20]);
     format!("dlock:{readable}:{}", code.to_ascii_lowercase())

@@ -12,7 +12,9 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn new() -> Self {
-        Ending { reason: Arc::new(watch::Sender::new(None)) }
+        Ending {
+            reason: Arc::new(watch::Sender::new(None)),
+        }
     }
 
     /// Says why the session has ended. The first reason stays: what follows is its consequence.
@@ -38,7 +40,11 @@ impl Ending {
     /// Dropping the future loses nothing: the reason stays.
     pub(super) async fn ended(&self) -> Arc<str> {
         let mut heard = self.reason.subscribe();
-        match heard.wait_for(Option::is_some).await.map(|said| said.clone()) {
+        match heard
+            .wait_for(Option::is_some)
+            .await
+            .map(|said| said.clone())
+        {
             Ok(Some(reason)) => reason,
             // The sender is `self`: it cannot be dropped while this future borrows it.
             _ => std::future::pending().await,

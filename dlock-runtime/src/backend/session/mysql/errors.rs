@@ -29,7 +29,10 @@ pub(super) fn statement(error: Error) -> DriverError {
             message: refusal.message.clone(),
             source: Some(Arc::new(error)),
         },
-        _ => DriverError::Gone { reason: describe(&error), source: Some(Arc::new(error)) },
+        _ => DriverError::Gone {
+            reason: describe(&error),
+            source: Some(Arc::new(error)),
+        },
     }
 }
 
@@ -52,7 +55,11 @@ pub(super) fn connecting(error: Error) -> ConnectError {
                     | Local::NoClientSslFlagFromServer
             )
     );
-    let code = if let Error::Server(refusal) = &error { refusal.code } else { 0 };
+    let code = if let Error::Server(refusal) = &error {
+        refusal.code
+    } else {
+        0
+    };
     let source = Some(Arc::new(error) as _);
     match code {
         // All connections, this user's, this account's.
@@ -78,7 +85,10 @@ pub(super) fn null(function: &str) -> DriverError {
 
 /// An answer that no statement of ours can have.
 pub(super) fn unexpected(what: &str) -> DriverError {
-    DriverError::Gone { reason: format!("unexpected answer of the server: {what}"), source: None }
+    DriverError::Gone {
+        reason: format!("unexpected answer of the server: {what}"),
+        source: None,
+    }
 }
 
 /// A lock statement that ended like this may have got the lock all the same.

@@ -17,7 +17,10 @@ const PROGRAMS: [&str; 2] = [
 ];
 
 pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Holder>, DriverError> {
-    let Some(id) = session.value::<u64>("SELECT IS_USED_LOCK(?)", (name,)).await? else {
+    let Some(id) = session
+        .value::<u64>("SELECT IS_USED_LOCK(?)", (name,))
+        .await?
+    else {
         return Ok(None);
     };
     let client = first(session, &PROCESSES, id).await?;

@@ -51,7 +51,10 @@ impl MySqlDriver {
     async fn open(&self) -> Result<MySqlSession, ConnectError> {
         let mut conn = self.endpoint.connect().await.map_err(errors::connecting)?;
         let facts = settings::apply(&mut conn, self.settings.limit).await?;
-        Ok(MySqlSession { slot: Slot::new(conn), facts })
+        Ok(MySqlSession {
+            slot: Slot::new(conn),
+            facts,
+        })
     }
 }
 
@@ -95,7 +98,9 @@ impl MySqlSession {
         params: impl Into<Params>,
     ) -> Result<Option<Row>, DriverError> {
         let params = params.into();
-        self.slot.run(move |conn| conn.exec_first(sql, params)).await
+        self.slot
+            .run(move |conn| conn.exec_first(sql, params))
+            .await
     }
 
     /// Sends a statement that answers with one value. `None`: NULL, or no row.
@@ -157,8 +162,14 @@ impl Session for MySqlSession {
         // MySQL rounds fractions to the nearest second, down as well as up. MariaDB takes them as they are; the
         // division is exact there, where a bound number would have to be a float or a text.
         let (sql, number) = match self.facts.flavor {
-            Flavor::MySql => ("SELECT GET_LOCK(?, ?)", at_most.as_nanos().div_ceil(1_000_000_000)),
-            Flavor::MariaDb => ("SELECT GET_LOCK(?, ? / 1000)", at_most.as_nanos().div_ceil(1_000_000)),
+            Flavor::MySql => (
+                "SELECT GET_LOCK(?, ?)",
+                at_most.as_nanos().div_ceil(1_000_000_000),
+            ),
+            Flavor::MariaDb => (
+                "SELECT GET_LOCK(?, ? / 1000)",
+                at_most.as_nanos().div_ceil(1_000_000),
+            ),
         };
         let number = u64::try_from(number).unwrap_or(u64::MAX);
         let error = match self.value::<i64>(sql, (name, number)).await {
@@ -185,7 +196,9 @@ impl Session for MySqlSession {
         if helper.facts.identity != self.facts.identity {
             // The same number belongs to a stranger there.
             return Err(DriverError::Gone {
-                reason: "the wait could not be ended: the name of the server leads to several servers".to_owned(),
+                reason:
+                    "the wait could not be ended: the name of the server leads to several servers"
+                        .to_owned(),
                 source: None,
             });
         }
@@ -215,7 +228,9 @@ impl Session for MySqlSession {
 
     async fn check(&self) -> Result<(), DriverError> {
         let facts = &self.facts;
-        let row = self.row(Arc::clone(&facts.check), (&*facts.sentinel,)).await?;
+        let row = self
+            .row(Arc::clone(&facts.check), (&*facts.sentinel,))
+            .await?;
         let row = row.ok_or_else(|| errors::unexpected("no row for a heartbeat"))?;
         let id: Option<u64> = column(&row, 0)?;
         let identity: Option<String> = column(&row, 1)?;
@@ -224,7 +239,11 @@ impl Session for MySqlSession {
         let lost = if identity.as_deref() != Some(&*facts.identity) {
             "another server answers".to_owned()
         } else if id != Some(facts.id) {
-            format!("session {} answers in place of {}", id.unwrap_or_default(), facts.id)
+            format!(
+                "session {} answers in place of {}",
+                id.unwrap_or_default(),
+                facts.id
+            )
         } else if role.as_deref() != Some(&*facts.role) {
             "the server has become read-only".to_owned()
         } else if keeper != Some(facts.id) {
@@ -232,7 +251,10 @@ impl Session for MySqlSession {
         } else {
             return Ok(());
         };
-        Err(DriverError::Gone { reason: lost, source: None })
+        Err(DriverError::Gone {
+            reason: lost,
+            source: None,
+        })
     }
 
     async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
@@ -261,7 +283,11 @@ fn name(key: &ServerKey, mode: Mode) -> Result<&str, DriverError> {
         }
     };
     // 1235: this version of the server does not support it.
-    Err(DriverError::Refused { code: "1235".to_owned(), message, source: None })
+    Err(DriverError::Refused {
+        code: "1235".to_owned(),
+        message,
+        source: None,
+    })
 }
 
 /// A column of the row, `None` for NULL.

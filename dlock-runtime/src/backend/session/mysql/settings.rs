@@ -52,7 +52,8 @@ pub(super) async fn apply(conn: &mut Conn, limit: Duration) -> Result<Facts, Con
     .await
     .map_err(refused)?;
 
-    let identity = variables.present(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
+    let identity =
+        variables.present(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
     let role = variables.present(&["read_only", "super_read_only", "innodb_read_only"]);
     let facts = format!("CONNECTION_ID(), CONCAT_WS('/', {identity}), CONCAT_WS('/', {role})");
     let sentinel = format!("dlock-sentinel:{:032x}", fastrand::u128(..));
@@ -67,7 +68,9 @@ pub(super) async fn apply(conn: &mut Conn, limit: Duration) -> Result<Facts, Con
     let unlimited: i64 = get(&row, 4)?;
     let held: i64 = get(&row, 5)?;
     if wait_timeout != limit {
-        return Err(refusal(format!("wait_timeout stayed {wait_timeout} s when set to {limit} s")));
+        return Err(refusal(format!(
+            "wait_timeout stayed {wait_timeout} s when set to {limit} s"
+        )));
     }
     if unlimited != 1 {
         return Err(refusal(format!(
@@ -105,7 +108,9 @@ impl Variables {
             .await
             .map_err(refused)?;
         Ok(Variables(
-            rows.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect(),
+            rows.into_iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                .collect(),
         ))
     }
 
@@ -120,7 +125,11 @@ impl Variables {
             .filter(|name| self.0.contains_key(**name))
             .map(|name| format!("@@GLOBAL.{name}"))
             .collect();
-        if present.is_empty() { "''".to_owned() } else { present.join(", ") }
+        if present.is_empty() {
+            "''".to_owned()
+        } else {
+            present.join(", ")
+        }
     }
 
     /// What the server is, if it is one that can keep our locks.
@@ -138,7 +147,9 @@ impl Variables {
         };
         let server = format!("{name} {number}");
         if numbers(number) < oldest {
-            return Err(refusal(format!("{server} is too old for several named locks a session")));
+            return Err(refusal(format!(
+                "{server} is too old for several named locks a session"
+            )));
         }
         if is_on(self.get("wsrep_on")) {
             return Err(refusal(format!(
@@ -174,9 +185,14 @@ fn get<T: mysql_async::prelude::FromValue>(row: &Row, index: usize) -> Result<T,
     match column(row, index) {
         Ok(Some(value)) => Ok(value),
         Ok(None) => Err(refusal("NULL for a setting of the session".to_owned())),
-        Err(DriverError::Gone { reason, source } | DriverError::Refused { message: reason, source, .. }) => {
-            Err(ConnectError::Unreachable { reason, source })
-        }
+        Err(
+            DriverError::Gone { reason, source }
+            | DriverError::Refused {
+                message: reason,
+                source,
+                ..
+            },
+        ) => Err(ConnectError::Unreachable { reason, source }),
     }
 }
 
@@ -191,5 +207,8 @@ fn refused(error: Error) -> ConnectError {
 }
 
 fn refusal(reason: String) -> ConnectError {
-    ConnectError::Unsafe { reason, remedy: DIRECT.to_owned() }
+    ConnectError::Unsafe {
+        reason,
+        remedy: DIRECT.to_owned(),
+    }
 }

@@ -84,7 +84,12 @@ impl Slot {
             Content::Idle(conn) => Ok(conn),
             Content::Busy | Content::Closed => {
                 *content = Content::Closed;
-                Err(gone(&self.ending.reason().unwrap_or_else(|| "the session is closed".into())))
+                Err(gone(
+                    &self
+                        .ending
+                        .reason()
+                        .unwrap_or_else(|| "the session is closed".into()),
+                ))
             }
         }
     }
@@ -137,5 +142,8 @@ fn quit(conn: Conn) {
 }
 
 fn gone(reason: &str) -> DriverError {
-    DriverError::Gone { reason: reason.to_owned(), source: None }
+    DriverError::Gone {
+        reason: reason.to_owned(),
+        source: None,
+    }
 }

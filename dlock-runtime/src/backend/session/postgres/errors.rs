@@ -31,13 +31,19 @@ pub(super) fn statement(error: Error) -> DriverError {
             message: refusal.message().to_owned(),
             source: Some(Arc::new(error)),
         },
-        _ => DriverError::Gone { reason: describe(&error), source: Some(Arc::new(error)) },
+        _ => DriverError::Gone {
+            reason: describe(&error),
+            source: Some(Arc::new(error)),
+        },
     }
 }
 
 fn ends_the_session(error: &DbError) -> bool {
     // A statement that we prepared and the server does not know: it is not the session that we set up.
-    let unknown = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    let unknown = [
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+    ];
     match error.parsed_severity() {
         Some(Severity::Fatal | Severity::Panic) => true,
         _ => error.code().code().starts_with("08") || unknown.contains(error.code()),
@@ -47,9 +53,12 @@ fn ends_the_session(error: &DbError) -> bool {
 /// Why a connection could not be opened.
 pub(super) fn connecting(error: Error) -> ConnectError {
     let reason = describe(&error);
-    let code = error.as_db_error().map_or_else(String::new, |error| error.code().code().to_owned());
+    let code = error
+        .as_db_error()
+        .map_or_else(String::new, |error| error.code().code().to_owned());
     // The driver does not name these kinds; a test pins its words.
-    let misconfigured = ["invalid configuration", "authentication error"].contains(&&*error.to_string());
+    let misconfigured =
+        ["invalid configuration", "authentication error"].contains(&&*error.to_string());
     let source = Some(Arc::new(error) as _);
     match &*code {
         "53300" | "53400" => ConnectError::TooMany { reason, source },
@@ -66,7 +75,9 @@ pub(super) fn connecting(error: Error) -> ConnectError {
 
 /// A lock statement that ended like this may have got the lock all the same.
 pub(super) fn proves_nothing(error: &DriverError) -> bool {
-    is_time_out(error) || is_interruption(error) || has_code(error, &SqlState::T_R_DEADLOCK_DETECTED)
+    is_time_out(error)
+        || is_interruption(error)
+        || has_code(error, &SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 /// The wait's time has passed.

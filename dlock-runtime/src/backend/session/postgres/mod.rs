@@ -33,8 +33,13 @@ pub(crate) struct PostgresDriver {
 
 impl PostgresDriver {
     pub(crate) fn new(mut endpoint: PostgresEndpoint, settings: SessionSettings) -> Self {
-        endpoint.config.application_name(&*settings.application_name);
-        PostgresDriver { endpoint: Arc::new(endpoint), settings }
+        endpoint
+            .config
+            .application_name(&*settings.application_name);
+        PostgresDriver {
+            endpoint: Arc::new(endpoint),
+            settings,
+        }
     }
 
     async fn open(&self) -> Result<PostgresSession, ConnectError> {
@@ -50,7 +55,10 @@ impl PostgresDriver {
             }
         });
         // From here on, dropping this future closes the connection.
-        let connection = Connection { task: task.abort_handle(), ending };
+        let connection = Connection {
+            task: task.abort_handle(),
+            ending,
+        };
         let facts = settings::apply(&client, self.settings.limit).await?;
         Ok(PostgresSession {
             cancel: client.cancel_token(),
@@ -164,7 +172,10 @@ impl PostgresSession {
         };
         let mut tries = 1;
         loop {
-            match self.ask(&self.statements.holds, &[&number, &held_mode]).await {
+            match self
+                .ask(&self.statements.holds, &[&number, &held_mode])
+                .await
+            {
                 // A late cancel request hits whatever runs next, and that is this question.
                 Err(error) if errors::is_interruption(&error) && tries < TRIES => tries += 1,
                 answer => return answer,
@@ -233,7 +244,10 @@ impl Session for PostgresSession {
         match timeout(self.cancel_timeout, self.endpoint.cancel(&self.cancel)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(DriverError::Gone {
-                reason: format!("the wait could not be cancelled: {}", errors::describe(&error)),
+                reason: format!(
+                    "the wait could not be cancelled: {}",
+                    errors::describe(&error)
+                ),
                 source: Some(Arc::new(error)),
             }),
             Err(_) => Err(DriverError::Gone {
@@ -270,13 +284,22 @@ impl Session for PostgresSession {
     async fn check(&self) -> Result<(), DriverError> {
         let (class, object) = self.facts.sentinel;
         let row = self.row(&self.statements.check, &[&class, &object]).await?;
-        let seen: Result<(i32, bool, i64, bool), tokio_postgres::Error> =
-            (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))();
+        let seen: Result<(i32, bool, i64, bool), tokio_postgres::Error> = (|| {
+            Ok((
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+            ))
+        })();
         let (pid, standby, started, sentinel) = seen.map_err(|error| self.explain(error))?;
         let lost = if started != self.facts.started {
             "another server answers, or the server was restarted".to_owned()
         } else if pid != self.facts.pid {
-            format!("server process {pid} answers in place of {}", self.facts.pid)
+            format!(
+                "server process {pid} answers in place of {}",
+                self.facts.pid
+            )
         } else if standby {
             "the server has become a standby".to_owned()
         } else if !sentinel {
@@ -284,7 +307,10 @@ impl Session for PostgresSession {
         } else {
             return Ok(());
         };
-        Err(DriverError::Gone { reason: lost, source: None })
+        Err(DriverError::Gone {
+            reason: lost,
+            source: None,
+        })
     }
 
     async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {

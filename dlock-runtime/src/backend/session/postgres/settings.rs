@@ -35,8 +35,7 @@ pub(super) struct Facts {
 /// Sets the session up, and reads back what the server has made of it, in one flight.
 pub(super) async fn apply(client: &Client, limit: Duration) -> Result<Facts, ConnectError> {
     let sentinel = (fastrand::i32(..), fastrand::i32(..));
-    let (set, mut seen) =
-        join(set(client, limit, true), read_back(client, sentinel)).await;
+    let (set, mut seen) = join(set(client, limit, true), read_back(client, sentinel)).await;
     if let Err(error) = set {
         // A server on a system that cannot notice a closed socket refuses that one setting.
         let code = error.code().map(tokio_postgres::error::SqlState::code);
@@ -60,7 +59,11 @@ async fn set(client: &Client, limit: Duration, watch_socket: bool) -> Result<(),
     let interval = limit_seconds.div_ceil(6);
     let idle = limit_seconds.saturating_sub(3 * interval).max(1);
     let limit = limit_seconds * 1000;
-    let check = if watch_socket { CHECK_INTERVAL.as_millis() } else { 0 };
+    let check = if watch_socket {
+        CHECK_INTERVAL.as_millis()
+    } else {
+        0
+    };
     let newer = |version: i32, name: &str, value: u128| {
         format!(
             "SELECT set_config('{name}', '{value}', false)
@@ -141,7 +144,14 @@ impl ReadBack {
 
     fn judge(self, limit: Duration, sentinel: (i32, i32)) -> Result<Facts, ConnectError> {
         let limit = i64::try_from(limit.as_secs().max(1) * 1000).unwrap_or(i64::MAX);
-        let ReadBack { version_text, idle_limit, limited, keepalives, user_timeout, .. } = &self;
+        let ReadBack {
+            version_text,
+            idle_limit,
+            limited,
+            keepalives,
+            user_timeout,
+            ..
+        } = &self;
         let reason = if self.version < OLDEST {
             format!(
                 "PostgreSQL {version_text} cannot limit idle sessions: \
@@ -168,7 +178,10 @@ impl ReadBack {
                 server: format!("PostgreSQL {}", number(version_text)),
             });
         };
-        Err(ConnectError::Unsafe { reason, remedy: DIRECT.to_owned() })
+        Err(ConnectError::Unsafe {
+            reason,
+            remedy: DIRECT.to_owned(),
+        })
     }
 }
 
@@ -194,5 +207,98 @@ fn refused(error: Error) -> ConnectError {
             errors::describe(&error)
         ),
         remedy: DIRECT.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn good() -> ReadBack {
+        ReadBack {
+            version: 150_018,
+            version_text: "15.18 (packaged)".to_owned(),
+            pid: 1,
+            standby: false,
+            started: 1,
+            sentinel: true,
+            idle_limit: 30_000,
+            limited: String::new(),
+            keepalives: 30_000,
+            user_timeout: 30_000,
+        }
+    }
+
+    #[test]
+    fn s1_a_server_that_did_not_take_the_settings_is_unsafe() {
+        let facts = good().judge(LIMIT, (1, 2)).expect("a good server");
+        assert_eq!(facts.server, "PostgreSQL 15.18");
+        let local = ReadBack {
+            keepalives: 0,
+            user_timeout: 0,
+            ..good()
+        };
+        assert!(local.judge(LIMIT, (1, 2)).is_ok());
+        for (read_back, word) in [
+            (
+                ReadBack {
+                    version: 130_023,
+                    ..good()
+                },
+                "paused",
+            ),
+            (
+                ReadBack {
+                    standby: true,
+                    ..good()
+                },
+                "standby",
+            ),
+            (
+                ReadBack {
+                    idle_limit: 0,
+                    ..good()
+                },
+                "idle_session_timeout",
+            ),
+            (
+                ReadBack {
+                    limited: "lock_timeout".to_owned(),
+                    ..good()
+                },
+                "lock_timeout",
+            ),
+            (
+                ReadBack {
+                    keepalives: 29_000,
+                    ..good()
+                },
+                "tcp_keepalives",
+            ),
+            (
+                ReadBack {
+                    user_timeout: 29_000,
+                    ..good()
+                },
+                "tcp_user_timeout",
+            ),
+            (
+                ReadBack {
+                    sentinel: false,
+                    ..good()
+                },
+                "random key",
+            ),
+        ] {
+            match read_back.judge(LIMIT, (1, 2)).err() {
+                Some(ConnectError::Unsafe { reason, remedy }) => {
+                    assert!(reason.contains(word), "{reason}");
+                    assert!(remedy.contains("version 14"), "{remedy}");
+                }
+                other => panic!("{word}: {other:?}"),
+            }
+        }
     }
 }

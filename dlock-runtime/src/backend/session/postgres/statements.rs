@@ -11,11 +11,16 @@ pub(super) struct Cached {
 
 impl Cached {
     const fn new(sql: &'static str) -> Self {
-        Cached { sql, statement: OnceCell::const_new() }
+        Cached {
+            sql,
+            statement: OnceCell::const_new(),
+        }
     }
 
     pub(super) async fn get(&self, client: &Client) -> Result<&Statement, Error> {
-        self.statement.get_or_try_init(|| client.prepare(self.sql)).await
+        self.statement
+            .get_or_try_init(|| client.prepare(self.sql))
+            .await
     }
 }
 

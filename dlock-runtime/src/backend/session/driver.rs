@@ -9,6 +9,19 @@ use std::time::Duration;
 use crate::error::{Holder, Source};
 use crate::key::{Mode, ServerKey};
 
+/// What is the same for every session of a locker.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionSettings {
+    /// How long the server keeps a silent session, in whole seconds, at least one.
+    pub(crate) limit: Duration,
+    /// For the whole of [`Driver::connect`], and for an interruption.
+    pub(crate) connect_timeout: Duration,
+    /// Sets the keys of one application apart from those of others on the same server.
+    pub(crate) namespace: Arc<str>,
+    /// What the server shows to others as the name of this program.
+    pub(crate) application_name: Arc<str>,
+}
+
 /// Opens sessions on one server.
 pub(crate) trait Driver: Send + Sync + 'static {
     /// A session: one connection with our settings on it.

@@ -6,6 +6,7 @@
 //! waits.
 
 pub(crate) mod driver;
+mod ending;
 mod keeper;
 mod live;
 #[cfg(feature = "mysql")]

@@ -8,9 +8,12 @@ mod dsn;
 mod endpoint;
 mod error;
 mod key;
+mod timeout;
+mod tls;
 
 pub use config::Config;
 pub use error::{
     Busy, Error, Holder, InitError, InvalidKey, Lost, Refused, Unavailable, Unsupported,
 };
 pub use key::Mode;
+pub use timeout::Timeout;

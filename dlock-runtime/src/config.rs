@@ -1,5 +1,287 @@
 //! What the user can set.
 
+mod program;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dsn::{self, Options, bad};
+use crate::endpoint::Endpoint;
+use crate::error::InitError;
+use crate::timeout::Timeout;
+
 /// How dlock reaches its server, and how it behaves.
+///
+/// Begins with a DSN; each setter replaces what the DSN says. Whether the values fit together is checked when the
+/// configuration is used. `Debug` shows no password.
+///
+/// ```
+/// use std::time::Duration;
+/// use dlock_runtime::Config;
+///
+/// let config = Config::from_dsn("memory:")?.timeout(10).namespace("billing");
+/// # Ok::<(), dlock_runtime::InitError>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Config {}
+pub struct Config {
+    endpoint: Endpoint,
+    timeout: Timeout,
+    namespace: Option<Arc<str>>,
+    connect_timeout: Duration,
+    limit: Duration,
+    heartbeat: Option<Duration>,
+    max_waiters: usize,
+    application_name: Option<Arc<str>>,
+}
+
+impl Config {
+    /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, or `memory:` for tests.
+    ///
+    /// Every setter has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::BadConfig`] names the value and what is allowed in its place, and never shows a password.
+    pub fn from_dsn(dsn: &str) -> Result<Config, InitError> {
+        let (endpoint, options) = dsn::parse(dsn)?;
+        let Options {
+            timeout,
+            namespace,
+            connect_timeout,
+            limit,
+            heartbeat,
+            max_waiters,
+            application_name,
+        } = options;
+        Ok(Config {
+            endpoint,
+            timeout: timeout.unwrap_or_default(),
+            namespace: namespace.map(Arc::from),
+            connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            limit: limit.unwrap_or(LIMIT),
+            heartbeat,
+            max_waiters: max_waiters.unwrap_or(MAX_WAITERS),
+            application_name: application_name.map(Arc::from),
+        })
+    }
+
+    /// Reads the DSN from the environment: `DLOCK_DSN`, else `DATABASE_URL`. An empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::NoDsn`] where neither is set, else as [`Config::from_dsn`], with the variable's name.
+    pub fn from_env() -> Result<Config, InitError> {
+        Config::from_lookup(|name| std::env::var_os(name))
+    }
+
+    fn from_lookup(
+        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Config, InitError> {
+        for name in ["DLOCK_DSN", "DATABASE_URL"] {
+            let Some(value) = lookup(name).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let Some(dsn) = value.to_str() else {
+                return Err(bad(format!("the environment variable {name} is not UTF-8")));
+            };
+            if dsn.trim().is_empty() {
+                continue;
+            }
+            return Config::from_dsn(dsn).map_err(|error| match error {
+                InitError::BadConfig { problem } => {
+                    bad(format!("in the environment variable {name}: {problem}"))
+                }
+                other => other,
+            });
+        }
+        Err(InitError::NoDsn)
+    }
+
+    /// How long to wait for a lock where the call does not say. Default: without limit.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Config {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// What keeps the locks of programs apart that share a server. Default: empty on PostgreSQL, whose locks belong to one
+    /// database; the name of the DSN's database on MySQL and MariaDB, as the DSN spells it. At most 1024 bytes, no NUL.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Config {
+        self.namespace = Some(namespace.into().into());
+        self
+    }
+
+    /// How long opening one connection may take, all hosts of the DSN together. From 10 ms to 1 hour; default 10 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Config {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// After how long a silence the server ends a session of ours and frees its locks: how long the others wait when the
+    /// holder is paused or cut off. Whole seconds from 3 s to 24 h; default 30 s.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Config {
+        self.limit = limit;
+        self
+    }
+
+    /// How often a session that holds locks is confirmed. At least 100 ms and less than half of `limit`; default a sixth
+    /// of `limit`, at most 5 s.
+    #[must_use]
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Config {
+        self.heartbeat = Some(heartbeat);
+        self
+    }
+
+    /// How many connections may wait for locks at a time. From 1 to 1000; default 8.
+    #[must_use]
+    pub fn max_waiters(mut self, max_waiters: usize) -> Config {
+        self.max_waiters = max_waiters;
+        self
+    }
+
+    /// The name under which the server shows the sessions, cut to 63 bytes. Default: program, process id and host.
+    #[must_use]
+    pub fn application_name(mut self, name: impl Into<String>) -> Config {
+        self.application_name = Some(name.into().into());
+        self
+    }
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const MAX_WAITERS: usize = 8;
+
+/// What the rest of the crate reads.
+impl Config {
+    /// The server, with the name and the time-out of its connections and the files of TLS read; the values are checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::check`], and [`InitError::BadConfig`] for a certificate that cannot be read.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, InitError> {
+        self.check()?;
+        let mut endpoint = self.endpoint.clone();
+        endpoint.prepare(&self.program_name(), self.connect_timeout)?;
+        Ok(endpoint)
+    }
+
+    pub(crate) fn get_timeout(&self) -> Timeout {
+        self.timeout
+    }
+
+    pub(crate) fn get_namespace(&self) -> &str {
+        self.namespace
+            .as_deref()
+            .unwrap_or_else(|| self.endpoint.default_namespace())
+    }
+
+    pub(crate) fn get_connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(crate) fn get_limit(&self) -> Duration {
+        self.limit
+    }
+
+    pub(crate) fn get_heartbeat(&self) -> Duration {
+        self.heartbeat
+            .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
+    }
+
+    pub(crate) fn get_max_waiters(&self) -> usize {
+        self.max_waiters
+    }
+
+    /// The name of this program on the server.
+    pub(crate) fn program_name(&self) -> String {
+        match &self.application_name {
+            Some(name) => program::cut(name).to_owned(),
+            None => program::default_name(),
+        }
+    }
+
+    /// Refuses values that cannot work, or would weaken a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::BadConfig`] names the value, the rule and what to write.
+    pub(crate) fn check(&self) -> Result<(), InitError> {
+        let (limit, heartbeat) = (self.limit, self.get_heartbeat());
+        if limit.subsec_nanos() != 0 {
+            // MySQL's `wait_timeout` is in whole seconds: another limit here than on the server would be a lie.
+            return Err(bad(format!(
+                "limit {limit:?} is not in whole seconds: write 30 or 30s, for instance"
+            )));
+        }
+        within(
+            "limit",
+            limit,
+            Duration::from_secs(3),
+            Duration::from_secs(24 * 3600),
+        )?;
+        within(
+            "connect_timeout",
+            self.connect_timeout,
+            Duration::from_millis(10),
+            Duration::from_secs(3600),
+        )?;
+        if heartbeat < Duration::from_millis(100) || heartbeat >= limit / 2 {
+            return Err(bad(format!(
+                "heartbeat {heartbeat:?} does not fit limit {limit:?}: write at least 100ms and less than half of the limit"
+            )));
+        }
+        if !(1..=1000).contains(&self.max_waiters) {
+            return Err(bad(format!(
+                "max_waiters {} is out of range: write 1 to 1000",
+                self.max_waiters
+            )));
+        }
+        let namespace = self.get_namespace();
+        if namespace.len() > 1024 || namespace.contains('\0') {
+            return Err(bad(
+                "the namespace is longer than 1024 bytes or has a NUL character: shorten it",
+            ));
+        }
+        if let Some(name) = &self.application_name
+            && (name.is_empty() || name.contains('\0'))
+        {
+            return Err(bad(
+                "the application_name is empty or has a NUL character: write a name, or leave it out",
+            ));
+        }
+        self.endpoint.check(limit)
+    }
+}
+
+fn within(name: &str, value: Duration, least: Duration, most: Duration) -> Result<(), InitError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(format!(
+        "{name} {value:?} is out of range: write {least:?} to {most:?}"
+    )))
+}
+
+impl FromStr for Config {
+    type Err = InitError;
+
+    fn from_str(dsn: &str) -> Result<Config, InitError> {
+        Config::from_dsn(dsn)
+    }
+}
+
+impl TryFrom<&str> for Config {
+    type Error = InitError;
+
+    fn try_from(dsn: &str) -> Result<Config, InitError> {
+        Config::from_dsn(dsn)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,22 @@
 //! Where the server is and how it is spoken to: what a DSN becomes.
 
-use std::sync::Arc;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 
-/// A server, or the memory of this process.
-#[derive(Clone)]
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::InitError;
+
+#[cfg(feature = "mysql")]
+pub(crate) use mysql::{MySqlEndpoint, MySqlPlace};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::PostgresEndpoint;
+
+/// A server, or the memory of this process. `Debug` shows no password.
+#[derive(Clone, Debug)]
 pub(crate) enum Endpoint {
     #[cfg(feature = "postgres")]
     Postgres(Box<PostgresEndpoint>),
@@ -13,55 +26,52 @@ pub(crate) enum Endpoint {
     Memory { name: Option<Arc<str>> },
 }
 
-/// A PostgreSQL server.
-#[cfg(feature = "postgres")]
-#[derive(Clone)]
-pub(crate) struct PostgresEndpoint {
-    pub(crate) config: tokio_postgres::Config,
-    /// Host and port, or the path of the socket: without user and password.
-    pub(crate) address: Arc<str>,
-}
-
-#[cfg(feature = "postgres")]
-impl PostgresEndpoint {
-    /// Opens a connection; the second value must be polled until it ends, which is when the connection closes.
-    pub(crate) async fn connect(
-        &self,
-    ) -> Result<
-        (
-            tokio_postgres::Client,
-            futures_util::future::BoxFuture<'static, Result<(), tokio_postgres::Error>>,
-        ),
-        tokio_postgres::Error,
-    > {
-        let (client, connection) = self.config.connect(tokio_postgres::NoTls).await?;
-        Ok((client, Box::pin(connection)))
+impl Endpoint {
+    /// The namespace of the locks when none is given.
+    pub(crate) fn default_namespace(&self) -> &str {
+        match self {
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(endpoint) => endpoint.database.as_deref().unwrap_or(""),
+            // PostgreSQL's locks belong to one database, and those of the memory to one name.
+            _ => "",
+        }
     }
 
-    /// Asks the server to end the statement that is under way on the token's connection.
-    pub(crate) async fn cancel(
-        &self,
-        token: &tokio_postgres::CancelToken,
-    ) -> Result<(), tokio_postgres::Error> {
-        token.cancel_query(tokio_postgres::NoTls).await
+    /// Refuses settings of the client's sockets that would free a lock before `limit`.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unnecessary_wraps, unused_variables)
+    )]
+    pub(crate) fn check(&self, limit: Duration) -> Result<(), InitError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(endpoint) => endpoint.check(limit),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets what every connection says and keeps to, and reads the files that TLS needs.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(clippy::unnecessary_wraps, unused_variables)
+    )]
+    pub(crate) fn prepare(
+        &mut self,
+        name: &str,
+        connect_timeout: Duration,
+    ) -> Result<(), InitError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(endpoint) => endpoint.prepare(name, connect_timeout),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(endpoint) => endpoint.prepare(name),
+            Endpoint::Memory { .. } => Ok(()),
+        }
     }
 }
 
-/// A MySQL or MariaDB server.
-#[cfg(feature = "mysql")]
-#[derive(Clone)]
-pub(crate) struct MySqlEndpoint {
-    pub(crate) opts: mysql_async::Opts,
-    /// Host and port, or the path of the socket: without user and password.
-    pub(crate) address: Arc<str>,
-    /// The database of the DSN: the default namespace.
-    pub(crate) database: Option<Arc<str>>,
-}
-
-#[cfg(feature = "mysql")]
-impl MySqlEndpoint {
-    /// Opens a connection.
-    pub(crate) async fn connect(&self) -> Result<mysql_async::Conn, mysql_async::Error> {
-        mysql_async::Conn::new(self.opts.clone()).await
-    }
+/// What `Debug` shows in place of a password.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn masked(is_set: bool) -> Option<&'static str> {
+    is_set.then_some("***")
 }

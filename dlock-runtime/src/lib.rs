@@ -23,6 +23,7 @@ mod park;
 mod queue;
 mod scope;
 mod timeout;
+mod tls;
 
 pub use config::Config;
 pub use error::{

@@ -1,0 +1,148 @@
+//! dlock's own options.
+
+use std::time::Duration;
+
+use super::query::Query;
+use crate::error::InitError;
+use crate::timeout::Timeout;
+
+/// What the DSN says about dlock's behaviour; `None` where it says nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) limit: Option<Duration>,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) max_waiters: Option<usize>,
+    pub(crate) application_name: Option<String>,
+}
+
+impl Options {
+    /// The options that every server takes, for messages.
+    pub(super) const OF_SERVER: &[&str] = &[
+        "timeout",
+        "namespace",
+        "connect_timeout",
+        "limit",
+        "heartbeat",
+        "max_waiters",
+        "application_name",
+        "strategy",
+    ];
+
+    /// The options that have an effect without a server.
+    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
+
+    /// Takes the options that every server has.
+    pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
+        take_strategy(query)?;
+        Ok(Options {
+            connect_timeout: query.take_as(&["connect_timeout"], DURATION, duration)?,
+            limit: query.take_as(&["limit"], DURATION, duration)?,
+            heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
+            max_waiters: query.take_as(&["max_waiters"], "a whole number from 1", whole)?,
+            application_name: query.take(&["application_name"])?,
+            ..Options::of_memory(query)?
+        })
+    }
+
+    /// Takes the options that have an effect without a server.
+    pub(super) fn of_memory(query: &mut Query) -> Result<Options, InitError> {
+        Ok(Options {
+            timeout: query.take_as(&["timeout"], TIMEOUT, timeout)?,
+            namespace: query.take(&["namespace"])?,
+            ..Options::default()
+        })
+    }
+}
+
+const DURATION: &str = "seconds (10, 2.5) or a number with a unit (500ms, 2s, 1m, 1h)";
+const TIMEOUT: &str =
+    "seconds (10, 2.5; 0 is one try), a number with a unit (500ms, 2s, 1m, 1h), or none";
+
+fn take_strategy(query: &mut Query) -> Result<(), InitError> {
+    let names = &["strategy"];
+    match query.take(names)?.as_deref() {
+        None | Some("session") => Ok(()),
+        Some(value @ "lease") => Err(query.wrong_value(
+            names,
+            value,
+            "session (leases are not available in this version)",
+        )),
+        Some(value) => Err(query.wrong_value(names, value, "session")),
+    }
+}
+
+fn timeout(text: &str) -> Option<Timeout> {
+    match text {
+        "none" => Some(Timeout::NONE),
+        text => duration(text).map(Timeout::from),
+    }
+}
+
+/// Reads a duration, exact to the millisecond.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+/// Reads a whole number without a sign.
+pub(super) fn whole<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("10", 10_000),
+            ("2.5", 2_500),
+            ("0.333", 333),
+            ("500ms", 500),
+            ("1.5m", 90_000),
+            ("2s", 2_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            ".",
+            "s",
+            "-1",
+            "+1",
+            "1e3",
+            "inf",
+            "nan",
+            "1 s",
+            "1d",
+            "1.2.3",
+            "1S",
+            "1ss",
+            &"9".repeat(40),
+        ] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+}

@@ -1,1 +1,3 @@
 //! dlock.
+
+pub use dlock_runtime::*;

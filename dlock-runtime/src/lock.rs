@@ -182,19 +182,18 @@ impl Lock {
     }
 
     fn patience(&self) -> Patience {
-        let timeout = self.timeout.unwrap_or(self.locker.config().timeout);
-        match timeout.duration() {
-            None => Patience::Forever,
-            Some(wait) if wait.is_zero() => self.one_try(),
-            Some(wait) => Instant::now()
-                .checked_add(wait)
-                .map_or(Patience::Forever, Patience::Until),
+        let timeout = self.timeout.unwrap_or(self.locker.config().get_timeout());
+        if timeout == Timeout::from(0) {
+            return self.one_try();
         }
+        timeout
+            .deadline(Instant::now())
+            .map_or(Patience::Forever, Patience::Until)
     }
 
     fn one_try(&self) -> Patience {
         Patience::OneTry {
-            answer_by: Instant::now() + self.locker.config().connect_timeout,
+            answer_by: Instant::now() + self.locker.config().get_connect_timeout(),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Opened {
 
 /// Reaches the server of a configuration. Runs on the I/O thread.
 pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
-    match config.endpoint() {
+    match config.endpoint()? {
         Endpoint::Memory { name } => Ok(Opened {
             backend: Arc::new(Memory::open(name.as_ref())),
             server: "memory".into(),
@@ -25,22 +25,14 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
         #[cfg(feature = "postgres")]
         Endpoint::Postgres(endpoint) => {
             use super::session::postgres::PostgresDriver;
-            let endpoint = (**endpoint).clone();
-            session::open(
-                PostgresDriver::new(endpoint, config.session_settings()),
-                config,
-            )
-            .await
+            let driver = PostgresDriver::new(*endpoint, session::settings(config));
+            session::open(driver, config).await
         }
         #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) => {
             use super::session::mysql::MySqlDriver;
-            let endpoint = (**endpoint).clone();
-            session::open(
-                MySqlDriver::new(endpoint, config.session_settings()),
-                config,
-            )
-            .await
+            let driver = MySqlDriver::new(*endpoint, session::settings(config));
+            session::open(driver, config).await
         }
     }
 }
@@ -48,17 +40,26 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod session {
     use super::{Config, InitError, Opened};
-    use crate::backend::session::driver::{ConnectError, Driver};
+    use crate::backend::session::driver::{ConnectError, Driver, SessionSettings};
     use crate::backend::session::{Limits, SessionLocks};
     use crate::error::InitSource;
+
+    pub(super) fn settings(config: &Config) -> SessionSettings {
+        SessionSettings {
+            limit: config.get_limit(),
+            connect_timeout: config.get_connect_timeout(),
+            namespace: config.get_namespace().into(),
+            application_name: config.program_name().into(),
+        }
+    }
 
     pub(super) async fn open<D: Driver>(driver: D, config: &Config) -> Result<Opened, InitError> {
         let endpoint = driver.endpoint().to_owned();
         let limits = Limits {
-            limit: config.limit,
-            heartbeat: config.heartbeat,
-            max_waiters: config.max_waiters,
-            connect_timeout: config.connect_timeout,
+            limit: config.get_limit(),
+            heartbeat: config.get_heartbeat(),
+            max_waiters: config.get_max_waiters(),
+            connect_timeout: config.get_connect_timeout(),
         };
         let backend = SessionLocks::connect(driver, limits)
             .await

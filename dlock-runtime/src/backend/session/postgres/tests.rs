@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::{PostgresDriver, PostgresSession};
 use crate::backend::session::driver::{Driver, DriverError, Session, SessionSettings};
-use crate::endpoint::PostgresEndpoint;
+use crate::config::Config;
+use crate::endpoint::{Endpoint, PostgresEndpoint};
 use crate::key::{Mode, ServerKey};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -26,12 +27,14 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn endpoint() -> PostgresEndpoint {
     let url = std::env::var("DLOCK_TEST_POSTGRES_URL")
         .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests");
-    let config = url
-        .parse()
-        .expect("DLOCK_TEST_POSTGRES_URL is a PostgreSQL URL");
-    PostgresEndpoint {
-        config,
-        address: "the test server".into(),
+    endpoint_of(&url)
+}
+
+fn endpoint_of(dsn: &str) -> PostgresEndpoint {
+    let config = Config::from_dsn(dsn).expect("a good DSN");
+    match config.endpoint().expect("a good configuration") {
+        Endpoint::Postgres(endpoint) => *endpoint,
+        other => panic!("not PostgreSQL: {other:?}"),
     }
 }
 

@@ -123,10 +123,7 @@ fn a_server_that_never_answers_is_unreachable_after_the_time_out() {
 }
 
 fn elsewhere(port: u16) -> crate::endpoint::PostgresEndpoint {
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(port).user("nobody");
-    crate::endpoint::PostgresEndpoint {
-        config,
-        address: "127.0.0.1".into(),
-    }
+    super::endpoint_of(&format!(
+        "postgres://nobody@127.0.0.1:{port}/postgres?sslmode=disable"
+    ))
 }

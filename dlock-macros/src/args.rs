@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, Ident, Path, Token};
@@ -91,13 +91,14 @@ impl Args {
         args
     }
 
-    /// The module that generated code calls: the only path, with `core`, that it may name.
-    pub(crate) fn private(&self) -> TokenStream {
+    /// The module that generated code calls: the only path, with `core`, that it may name. Errors about
+    /// what is called there are shown at `site`.
+    pub(crate) fn private(&self, site: Span) -> TokenStream {
         let krate = self
             .krate
             .as_ref()
-            .map_or_else(|| quote!(::dlock), |path| quote!(#path));
-        quote!(#krate::__private)
+            .map_or_else(|| quote_spanned!(site=> ::dlock), |path| quote!(#path));
+        quote_spanned!(site=> #krate::__private)
     }
 
     fn parse_argument(
@@ -111,9 +112,7 @@ impl Args {
         if LATER.contains(&text.as_str()) {
             return Err(Error::new(
                 name.span(),
-                format!(
-                    "`{text}` is not available in this version of dlock: leave it out, or take the lock in the body with `Locker::lock`"
-                ),
+                format!("`{text}` is not available in this version of dlock: leave it out"),
             ));
         }
         if !NAMES.contains(&text.as_str()) {
@@ -323,7 +322,10 @@ mod tests {
         assert!(matches!(args.on_busy, OnBusy::Skip));
         assert!(matches!(args.on_error, OnError::Panic(_)));
         assert!(args.init.is_some() && args.locker.is_some());
-        assert_eq!(args.private().to_string(), "a :: b :: __private");
+        assert_eq!(
+            args.private(Span::call_site()).to_string(),
+            "a :: b :: __private"
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From the attribute and its function to the function that runs under the lock.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Expr;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
+use syn::{Expr, ExprReference, Token};
 
 use crate::args::{Args, OnBusy, OnError, Timeout};
 use crate::diagnostics::Problems;
@@ -216,14 +216,14 @@ fn lock(args: &Args, function: &Function, plan: Plan) -> TokenStream {
     let mut emitter = Emitter {
         args,
         function,
-        private: args.private(),
+        private: args.private(Span::mixed_site()),
         returned: function.returned(),
         this: None,
     };
     let body = &function.body;
     let locked = match plan {
         Plan::Sync => emitter.sync_body(body),
-        Plan::Async => emitter.async_body(&quote!(#body), &quote!(move)),
+        Plan::Async => emitter.async_body(&as_ours(body), &quote!(move)),
         Plan::Tail(tail, output) => {
             emitter.returned = match &output {
                 Some(output) => Returned::of(output),
@@ -241,13 +241,31 @@ fn lock(args: &Args, function: &Function, plan: Plan) -> TokenStream {
                      capture,
                  }| {
                     emitter.this = this;
-                    let locked = emitter.async_body(&quote!({ #body }), &quote!(#capture));
+                    let body = Group::new(Delimiter::Brace, body);
+                    let locked = emitter.async_body(&as_ours(&body), &quote!(#capture));
                     quote!(#bindings #locked)
                 },
             )
         }
     };
     function.with_body(locked)
+}
+
+/// `&value`, in parentheses where the value needs them.
+fn borrowed(value: &Expr) -> Expr {
+    Expr::Reference(ExprReference {
+        attrs: Vec::new(),
+        and_token: Token![&](Span::mixed_site().located_at(value.span())),
+        mutability: None,
+        expr: Box::new(value.clone()),
+    })
+}
+
+/// The group with the place of the original, and our hygiene: lints about braces that only we need stay quiet.
+fn as_ours(body: &Group) -> Group {
+    let mut group = Group::new(body.delimiter(), body.stream());
+    group.set_span(Span::mixed_site().located_at(body.span()));
+    group
 }
 
 /// A variable that the user's code cannot see.
@@ -267,7 +285,7 @@ impl Emitter<'_> {
     //     }
     //
     // The body is a closure so that `return` and `?` come back here, where the lock is checked and released.
-    fn sync_body(&self, body: &proc_macro2::Group) -> TokenStream {
+    fn sync_body(&self, body: &Group) -> TokenStream {
         let (private, ty, entry) = (&self.private, &self.returned.ty, self.entry());
         let name = hidden("entry");
         let settled = self.settle(&quote!(#private::call(#name, move || -> #ty #body)));
@@ -289,7 +307,7 @@ impl Emitter<'_> {
     //     }
     //
     // The body's future is built before the first await: built later, the parameters would be stored twice.
-    fn async_body(&self, body: &TokenStream, capture: &TokenStream) -> TokenStream {
+    fn async_body(&self, body: &Group, capture: &TokenStream) -> TokenStream {
         let (private, entry, typed) = (&self.private, self.entry(), self.typed_return());
         let (name, future) = (hidden("entry"), hidden("body"));
         let settled = self.settle(&quote!(#private::run(#name, #future).await));
@@ -306,8 +324,8 @@ impl Emitter<'_> {
         if self.returned.is_never || self.returned.ty.to_string() == "_" {
             return TokenStream::new();
         }
-        let (ty, name) = (&self.returned.ty, hidden("returned"));
         let site = self.return_site();
+        let (ty, name) = (&self.returned.ty, Ident::new("__dlock_returned", site));
         quote_spanned! {site=>
             #[allow(unreachable_code, clippy::diverging_sub_expression, clippy::empty_loop, clippy::let_unit_value, clippy::needless_return)]
             if false {
@@ -338,39 +356,25 @@ impl Emitter<'_> {
                 entry.extend(quote!(.timeout(#duration)));
             }
             Some(Timeout::Expression(value)) => {
-                entry.extend(self.setting("timeout", value, &quote!()));
+                entry.extend(self.setting("timeout", value));
             }
             None => {}
         }
         if let Some(locker) = &args.locker {
-            entry.extend(self.setting("locker", locker, &quote!(&)));
+            entry.extend(self.setting("locker", &borrowed(locker)));
         }
         if let Some((_, source)) = &args.init {
-            entry.extend(self.setting("init", source, &quote!()));
+            entry.extend(self.setting("init", source));
         }
         entry
     }
 
     /// `.name(value)`, with errors about the value's type shown at the value.
-    fn setting(&self, name: &str, value: &Expr, prefix: &TokenStream) -> TokenStream {
+    fn setting(&self, name: &str, value: &Expr) -> TokenStream {
         let site = Span::mixed_site().located_at(value.span());
         let name = Ident::new(name, site);
-        let needs_parens = !prefix.is_empty()
-            && !matches!(
-                value,
-                Expr::Path(_)
-                    | Expr::Field(_)
-                    | Expr::Call(_)
-                    | Expr::MethodCall(_)
-                    | Expr::Reference(_)
-                    | Expr::Macro(_)
-            );
         let value = rename_self(quote!(#value), self.this.as_ref());
-        if needs_parens {
-            quote_spanned!(site=> .#name(#prefix (#value)))
-        } else {
-            quote_spanned!(site=> .#name(#prefix #value))
-        }
+        quote_spanned!(site=> .#name(#value))
     }
 
     /// The path of the function, as text.
@@ -421,11 +425,12 @@ impl Emitter<'_> {
 
     /// What is returned when others kept the lock, unless that is a failure as any other.
     fn busy(&self, error: &Ident) -> Option<TokenStream> {
-        let (private, ty) = (&self.private, &self.returned.ty);
+        let ty = &self.returned.ty;
         match &self.args.on_busy {
             OnBusy::Error => None,
             OnBusy::Skip => {
                 let site = self.return_site();
+                let private = self.args.private(site);
                 Some(quote_spanned!(site=> <#ty as #private::Skippable>::skipped()))
             }
             OnBusy::Handler(handler) => Some(self.handle(handler, error)),
@@ -434,20 +439,24 @@ impl Emitter<'_> {
 
     /// What is returned when the lock could not be taken, or was lost.
     fn failure(&self, error: &Ident) -> TokenStream {
-        let (private, ty) = (&self.private, &self.returned.ty);
+        let ty = &self.returned.ty;
         match &self.args.on_error {
             OnError::Return => {
                 let site = self.return_site();
+                let private = self.args.private(site);
                 quote_spanned!(site=> <#ty as #private::FromLockError>::from_lock_error(#error))
             }
-            OnError::Panic(_) => quote!(#private::panic(#error)),
+            OnError::Panic(_) => {
+                let private = &self.private;
+                quote!(#private::panic(#error))
+            }
             OnError::Handler(handler) => self.handle(handler, error),
         }
     }
 
     fn handle(&self, handler: &Expr, error: &Ident) -> TokenStream {
-        let private = &self.private;
         let site = Span::mixed_site().located_at(handler.span());
+        let private = self.args.private(site);
         let handler = rename_self(quote!(#handler), self.this.as_ref());
         quote_spanned!(site=> #private::handle(#handler, #error))
     }

@@ -1,7 +1,7 @@
 //! The function that bears the attribute: its tokens as they came, and what must be known about it.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::{ParseStream, Parser};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, Error, FnArg, Pat, ReceiverKind, ReturnType, Signature, Type, Visibility};
@@ -83,11 +83,15 @@ impl Function {
 
     pub(crate) fn returned(&self) -> Returned {
         match &self.signature.output {
-            ReturnType::Default => Returned {
-                ty: quote!(()),
-                span: self.signature.ident.span(),
-                is_never: false,
-            },
+            ReturnType::Default => {
+                let span = self.signature.ident.span();
+                let site = Span::mixed_site().located_at(span);
+                Returned {
+                    ty: quote_spanned!(site=> ()),
+                    span,
+                    is_never: false,
+                }
+            }
             ReturnType::Type(_, ty) => Returned::of(ty),
         }
     }

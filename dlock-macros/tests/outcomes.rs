@@ -110,6 +110,10 @@ fn skip_is_for_busy_alone() {
     assert!(panicked.is_err());
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler is given the error"
+)]
 fn status(error: Error) -> u16 {
     if error.is_busy() { 423 } else { 503 }
 }

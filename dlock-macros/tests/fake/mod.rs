@@ -220,6 +220,7 @@ pub mod __private {
         handler(error)
     }
 
+    #[allow(clippy::needless_pass_by_value, clippy::missing_panics_doc)]
     pub fn panic(error: Error) -> ! {
         panic!("{error}")
     }

@@ -74,7 +74,7 @@ fn expansions_are_as_reviewed() {
 }
 
 /// Expands what must be refused, and returns the messages.
-fn refused(args: TokenStream, item: TokenStream) -> Vec<String> {
+fn refused(args: TokenStream, item: &TokenStream) -> Vec<String> {
     let expanded = expand(args, item.clone()).to_string();
     let rest = expanded
         .strip_prefix(&item.to_string())
@@ -92,8 +92,12 @@ fn refused(args: TokenStream, item: TokenStream) -> Vec<String> {
         .collect()
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "called with what `quote!` makes"
+)]
 fn assert_refused(args: TokenStream, item: TokenStream, expected: &[&str]) {
-    let found = refused(args, item);
+    let found = refused(args, &item);
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
         assert!(

@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -195,19 +195,50 @@ pub mod __private {
         }
     }
 
-    pub async fn run<F: Future>(entry: Entry, body: F) -> Outcome<F::Output> {
-        let hold = match entry.acquire() {
-            Ok(hold) => hold,
-            Err(error) => return Outcome::NotRun(error),
-        };
-        if let Some(error) = hold.lost(Fate::LostInTheMiddle) {
-            return Outcome::Lost(None, error);
+    pin_project_lite::pin_project! {
+        /// By hand, since an `async fn` would store the body twice.
+        pub struct Run<F> {
+            entry: Option<Entry>,
+            #[pin]
+            body: Option<F>,
+            hold: Option<Hold>,
         }
-        // `await` takes the body, which is gone before the hold.
-        let out = body.await;
-        match hold.lost(Fate::LostAtTheEnd) {
-            Some(error) => Outcome::Lost(Some(out), error),
-            None => Outcome::Ran(out),
+    }
+
+    pub fn run<F: Future>(entry: Entry, body: F) -> Run<F> {
+        Run {
+            entry: Some(entry),
+            body: Some(body),
+            hold: None,
+        }
+    }
+
+    impl<F: Future> Future for Run<F> {
+        type Output = Outcome<F::Output>;
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            let mut this = self.project();
+            if let Some(entry) = this.entry.take() {
+                match entry.acquire() {
+                    Ok(hold) => *this.hold = Some(hold),
+                    Err(error) => return Poll::Ready(Outcome::NotRun(error)),
+                }
+            }
+            let hold = this.hold.as_ref().expect("not polled again");
+            if let Some(error) = hold.lost(Fate::LostInTheMiddle) {
+                this.body.set(None);
+                *this.hold = None;
+                return Poll::Ready(Outcome::Lost(None, error));
+            }
+            let body = this.body.as_mut().as_pin_mut().expect("not polled again");
+            let out = std::task::ready!(body.poll(cx));
+            let error = hold.lost(Fate::LostAtTheEnd);
+            this.body.set(None);
+            *this.hold = None;
+            Poll::Ready(match error {
+                Some(error) => Outcome::Lost(Some(out), error),
+                None => Outcome::Ran(out),
+            })
         }
     }
 

@@ -53,8 +53,9 @@ impl Endpoint {
     /// Sets what every connection says and keeps to, and reads the files that TLS needs.
     #[cfg_attr(
         not(any(feature = "postgres", feature = "mysql")),
-        expect(clippy::unnecessary_wraps, unused_variables)
+        expect(clippy::unnecessary_wraps)
     )]
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))]
     pub(crate) fn prepare(
         &mut self,
         name: &str,

@@ -278,7 +278,7 @@ fn login(
 }
 
 fn once(name: &str, given: Option<String>, query: &mut Query) -> Result<Option<String>, InitError> {
-    match (given, query.take(&[name])?) {
+    match (given, query.take(&[name])?.filter(|text| !text.is_empty())) {
         (Some(_), Some(_)) => Err(bad(format!(
             "the DSN has {name} twice, before the options and among them: write it once"
         ))),

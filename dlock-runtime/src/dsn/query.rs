@@ -56,7 +56,7 @@ impl Query {
             let Some(at) = self.options.iter().position(|(other, _)| other == name) else {
                 continue;
             };
-            let option = self.options.swap_remove(at);
+            let option = self.options.remove(at);
             if let Some((other, _)) = &found {
                 return Err(bad(format!(
                     "options {other} and {name} of the DSN are the same one: write it once"

@@ -77,6 +77,11 @@ impl MySqlEndpoint {
         Conn::new(self.opts.clone()).await
     }
 
+    #[cfg(test)]
+    pub(crate) fn opts(&self) -> &Opts {
+        &self.opts
+    }
+
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps))]
     pub(super) fn prepare(&mut self, name: &str) -> Result<(), InitError> {
         let named =

@@ -73,7 +73,12 @@ impl PostgresEndpoint {
         }
     }
 
-    pub(super) fn prepare(
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn prepare(
         &mut self,
         name: &str,
         connect_timeout: Duration,
@@ -90,7 +95,7 @@ impl PostgresEndpoint {
 
     /// The kernel closes a socket that it gives up on, and the server then frees the locks, also while this process is
     /// paused and believes in its hold until `limit` has passed.
-    pub(super) fn check(&self, limit: Duration) -> Result<(), InitError> {
+    pub(crate) fn check(&self, limit: Duration) -> Result<(), InitError> {
         let config = &self.config;
         let least = limit.as_secs();
         if let Some(timeout) = config.get_tcp_user_timeout()

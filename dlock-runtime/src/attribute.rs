@@ -123,9 +123,15 @@ pub trait NotFailed {
 
 impl<R> NotFailed for Failed<'_, R> {}
 
+/// `on_busy = handler` and `on_error = handler`: gives a closure its type.
+pub fn handle<R>(handler: impl FnOnce(Error) -> R, error: Error) -> R {
+    handler(error)
+}
+
 /// `on_error = panic`
 #[track_caller]
 #[cold]
-pub fn panic(error: &Error) -> ! {
+#[allow(clippy::needless_pass_by_value, clippy::missing_panics_doc)]
+pub fn panic(error: Error) -> ! {
     panic!("{error}")
 }

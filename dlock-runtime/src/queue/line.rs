@@ -68,7 +68,7 @@ pub(super) enum LetGo {
 impl Waiting {
     pub(super) fn new(
         id: u64,
-        request: Request,
+        request: &Request,
     ) -> (Waiting, oneshot::Receiver<Result<Arc<Vitality>, Error>>) {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {

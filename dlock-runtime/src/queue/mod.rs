@@ -106,13 +106,13 @@ impl Queue {
         table.next_id += 1;
         let id = table.next_id;
         let Some(entry) = table.entries.get_mut(&key) else {
-            return Ok(self.join_free(table, key, id, request));
+            return Ok(self.join_free(table, key, id, &request));
         };
         if let Some(vitality) = entry.share(id, request.mode) {
             drop(table);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
-        let (waiting, answer) = Waiting::new(id, request);
+        let (waiting, answer) = Waiting::new(id, &request);
         let deadline = waiting.patience.deadline();
         if let Some(refusal) = entry.refusal_of(&waiting) {
             drop(table);
@@ -134,7 +134,7 @@ impl Queue {
         mut table: MutexGuard<'_, Table>,
         key: ServerKey,
         id: u64,
-        request: Request,
+        request: &Request,
     ) -> Admission {
         if let Some(hold) = self.backend.take_now(&key, request.mode) {
             let vitality = hold.vitality.clone();

@@ -47,7 +47,7 @@ impl Limits {
     /// How long one confirmation counts: the rest of the limit is for the clocks to differ in, and for the body to
     /// be stopped.
     fn validity(&self) -> Duration {
-        self.limit - self.limit / 10
+        self.limit.mul_f64(0.9)
     }
 
     /// The longest wait that is asked of the server at once. An endless one would pin PostgreSQL's xmin, and a

@@ -60,14 +60,12 @@ impl<D: Driver> Attempt<'_, D> {
             waiter = self.locks.waiters.check_out() => waiter,
             () = self.errand.called_off() => return Err(Taken::CalledOff),
         };
-        match waiter {
-            Ok(waiter) => self.wait(waiter, permit).await,
-            // No connection to be had: tries on the keeper have to do, and the permit serves others.
-            Err(_) => {
-                drop(permit);
-                self.pause_between_tries().await
-            }
+        if let Ok(waiter) = waiter {
+            return self.wait(waiter, permit).await;
         }
+        // No connection to be had: tries on the keeper have to do, and the permit serves others.
+        drop(permit);
+        self.pause_between_tries().await
     }
 
     /// Tries on the keeper, and again from time to time while too many others wait. `None`: the server could not

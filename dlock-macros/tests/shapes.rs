@@ -286,3 +286,58 @@ fn decorations_and_functions_that_never_return() {
     );
     assert_eq!(events().last().unwrap(), "release shapes::never_async");
 }
+
+macro_rules! make {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($id:ident) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($id: u8) -> Done $body
+    };
+}
+
+make! {
+    #[db_locked(key = "made/{id}")]
+    /// Documented.
+    pub(crate) fn made_of_fragments(id) { let _ = id; Ok(()) }
+}
+
+macro_rules! item {
+    ($item:item) => {
+        $item
+    };
+}
+
+item! {
+    #[db_locked(key = "item")]
+    fn made_of_an_item() -> Done {
+        Ok(())
+    }
+}
+
+macro_rules! keyed {
+    ($name:ident, $key:literal, $timeout:expr) => {
+        #[db_locked(key = $key, timeout = $timeout)]
+        fn $name(id: u8) -> Done {
+            let _ = id;
+            Ok(())
+        }
+    };
+}
+
+keyed!(keyed, "keyed", "3s");
+
+#[test]
+fn functions_that_a_macro_makes() {
+    made_of_fragments(5).unwrap();
+    made_of_an_item().unwrap();
+    keyed(6).unwrap();
+    let events = events();
+    let acquired: Vec<_> = events
+        .iter()
+        .filter(|event| event.starts_with("acquire"))
+        .collect();
+    assert_eq!(
+        acquired,
+        ["acquire made/5", "acquire item", "acquire keyed"]
+    );
+    assert!(events.contains(&"timeout Some(3s)".to_owned()));
+}

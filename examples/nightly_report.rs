@@ -33,6 +33,10 @@ fn main() -> ExitCode {
 }
 
 /// Where every failure of the lock goes: an exit code cannot carry it.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "handlers are given the error"
+)]
 fn explain(error: dlock::Error) -> ExitCode {
     eprintln!("nightly_report: {error}");
     if error.is_busy() {

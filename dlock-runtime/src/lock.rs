@@ -162,7 +162,7 @@ impl Lock {
             patience,
             name_holder,
         };
-        self.locker.queue().join(request)
+        self.locker.queue().join(&request)
     }
 
     async fn settle(&self, admission: Admission) -> Result<Guard, Error> {

@@ -91,7 +91,7 @@ impl Queue {
     }
 
     /// Joins the line for a lock, or takes it on the spot.
-    pub(crate) fn join(self: &Arc<Self>, request: Request) -> Result<Admission, Error> {
+    pub(crate) fn join(self: &Arc<Self>, request: &Request) -> Result<Admission, Error> {
         self.io.check()?;
         if request.mode == Mode::Shared {
             self.backend
@@ -106,13 +106,13 @@ impl Queue {
         table.next_id += 1;
         let id = table.next_id;
         let Some(entry) = table.entries.get_mut(&key) else {
-            return Ok(self.join_free(table, key, id, &request));
+            return Ok(self.join_free(table, key, id, request));
         };
         if let Some(vitality) = entry.share(id, request.mode) {
             drop(table);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
-        let (waiting, answer) = Waiting::new(id, &request);
+        let (waiting, answer) = Waiting::new(id, request);
         let deadline = waiting.patience.deadline();
         if let Some(refusal) = entry.refusal_of(&waiting) {
             drop(table);

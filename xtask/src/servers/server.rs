@@ -66,10 +66,14 @@ struct Running {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) kind: Kind,
-    pub(crate) process: Process,
+    /// `None` before the first start.
+    pub(crate) process: Option<Process>,
     pub(crate) site: Site,
     pub(crate) home: PathBuf,
 }
+
+/// The file of the record, in the server's directory.
+const RECORD: &str = "record.json";
 
 impl Server {
     /// Starts a server of its own for the caller, and returns when it answers; about a second, the first time longer.
@@ -88,7 +92,7 @@ impl Server {
 
     /// Starts a server that can be [kept](Self::keep).
     pub(crate) fn start_to_keep(kind: Kind) -> Result<Self> {
-        Self::start_in(kind, &format!("up-{}", kind.id()), Fate::Unguarded)
+        Self::start_in(kind, &kept_name(kind), Fate::Unguarded)
     }
 
     fn start_in(kind: Kind, name: &str, fate: Fate) -> Result<Self> {
@@ -248,15 +252,8 @@ impl Server {
     }
 
     /// Leaves the server to the user: it outlives this value and this process.
-    pub(crate) fn keep(mut self) -> Result<Record> {
-        let process = self.process()?;
+    pub(crate) fn keep(mut self) {
         self.fate = Fate::Kept;
-        Ok(Record {
-            kind: self.kind,
-            process,
-            site: self.site.clone(),
-            home: self.home.clone(),
-        })
     }
 
     fn process(&self) -> Result<Process> {
@@ -268,6 +265,7 @@ impl Server {
 
     /// Copies the programs, if need be, and the data.
     fn prepare(&mut self) -> Result<()> {
+        self.write_record(None)?;
         let (run, home) = (self.site.run.clone(), self.home.clone());
         self.programs = self.programs.clone().reachable(self.user, &run)?;
         if let Some(user) = self.user {
@@ -324,7 +322,7 @@ impl Server {
         };
         let outcome = watchdog.and_then(|watchdog| {
             running.watchdog = watchdog;
-            self.write_record(process)?;
+            self.write_record(Some(process))?;
             self.wait_until_ready(&mut running.child)
         });
         self.child = Some(running);
@@ -334,15 +332,18 @@ impl Server {
         outcome
     }
 
-    fn write_record(&self, process: Process) -> Result<()> {
+    /// Notes what another process needs to remove the server, whatever becomes of this one.
+    fn write_record(&self, process: Option<Process>) -> Result<()> {
         let record = Record {
             kind: self.kind,
             process,
             site: self.site.clone(),
             home: self.home.clone(),
         };
-        fs::write(self.home.join("record.json"), serde_json::to_vec(&record)?)?;
-        Ok(())
+        let path = self.home.join(RECORD);
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&record)?)?;
+        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn wait_until_ready(&self, child: &mut Child) -> Result<()> {
@@ -410,18 +411,33 @@ impl Drop for Server {
 }
 
 impl Record {
+    /// The record of the server with that directory, if there is one.
+    pub(crate) fn read(home: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(home.join(RECORD)).ok()?).ok()
+    }
+
     /// Whether the server runs: the same process, with the same data.
     pub(crate) fn is_alive(&self) -> bool {
-        self.process.is_alive() && self.process.names(&self.site.data)
+        self.running().is_some()
+    }
+
+    fn running(&self) -> Option<Process> {
+        self.process
+            .filter(|process| process.is_alive() && process.names(&self.site.data))
     }
 
     /// Stops the server if it runs, and removes its directories.
     pub(crate) fn remove(&self) -> Result<()> {
-        if self.is_alive() {
-            halt(self.kind, self.process)?;
+        if let Some(process) = self.running() {
+            halt(self.kind, process)?;
         }
         clean(&self.site, &self.home)
     }
+}
+
+/// The name of the directory of the server that [`super::up`] starts.
+pub(crate) fn kept_name(kind: Kind) -> String {
+    format!("up-{}", kind.id())
 }
 
 fn halt(kind: Kind, process: Process) -> Result<()> {

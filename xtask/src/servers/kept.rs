@@ -9,7 +9,7 @@ use super::{
     cluster::start_all,
     place,
     process::Process,
-    server::{Record, kept_name},
+    record::{Record, kept_name},
 };
 
 /// What is known of the server of one kind.

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -13,7 +13,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Kind, USER, ask,
@@ -21,6 +20,7 @@ use super::{
     place::{self, Unprivileged},
     process::Process,
     programs::Programs,
+    record::{Record, clean, halt, kept_name},
     template,
     watchdog::Watchdog,
 };
@@ -61,19 +61,6 @@ struct Running {
     process: Process,
     watchdog: Option<Watchdog>,
 }
-
-/// What another process must know to stop and remove a server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) kind: Kind,
-    /// `None` before the first start.
-    pub(crate) process: Option<Process>,
-    pub(crate) site: Site,
-    pub(crate) home: PathBuf,
-}
-
-/// The file of the record, in the server's directory.
-const RECORD: &str = "record.json";
 
 impl Server {
     /// Starts a server of its own for the caller, and returns when it answers; about a second, the first time longer.
@@ -340,10 +327,7 @@ impl Server {
             site: self.site.clone(),
             home: self.home.clone(),
         };
-        let path = self.home.join(RECORD);
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&record)?)?;
-        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
+        record.write()
     }
 
     fn wait_until_ready(&self, child: &mut Child) -> Result<()> {
@@ -407,73 +391,5 @@ impl Drop for Server {
         if let Err(error) = self.halt().and_then(|()| clean(&self.site, &self.home)) {
             eprintln!("{} was not removed: {error:#}", self.kind);
         }
-    }
-}
-
-impl Record {
-    /// The record of the server with that directory, if there is one.
-    pub(crate) fn read(home: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(home.join(RECORD)).ok()?).ok()
-    }
-
-    /// Whether the server runs: the same process, with the same data.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.running().is_some()
-    }
-
-    fn running(&self) -> Option<Process> {
-        self.process
-            .filter(|process| process.is_alive() && process.names(&self.site.data))
-    }
-
-    /// Stops the server if it runs, and removes its directories.
-    pub(crate) fn remove(&self) -> Result<()> {
-        if let Some(process) = self.running() {
-            halt(self.kind, process)?;
-        }
-        clean(&self.site, &self.home)
-    }
-}
-
-/// The name of the directory of the server that [`super::up`] starts.
-pub(crate) fn kept_name(kind: Kind) -> String {
-    format!("up-{}", kind.id())
-}
-
-fn halt(kind: Kind, process: Process) -> Result<()> {
-    if kind != Kind::Postgres {
-        return process.kill_tree();
-    }
-    // PostgreSQL's way to end at once: unlike after a SIGKILL, it removes its shared memory.
-    process.thaw();
-    process.signal(Signal::QUIT);
-    process
-        .wait_for_end(Duration::from_secs(10))
-        .or_else(|_| process.kill_tree())
-}
-
-/// Removes what a server that has ended left behind.
-fn clean(site: &Site, home: &Path) -> Result<()> {
-    remove_shared_memory(&site.data);
-    place::remove(&site.run)?;
-    place::remove(home)
-}
-
-/// Removes the System V segment of a PostgreSQL that was killed; it would stay until the next start of the machine.
-fn remove_shared_memory(data: &Path) {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
-        return;
-    };
-    // Line 7: the key and the number of the segment.
-    let segment = text
-        .lines()
-        .nth(6)
-        .and_then(|line| line.split_whitespace().nth(1));
-    if let Some(segment) = segment {
-        // It may be gone already.
-        let _ = Command::new("ipcrm")
-            .args(["-m", segment])
-            .stderr(Stdio::null())
-            .status();
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::{Either, join, select};
 
 use super::{LONG, Server, assert_gone, fresh_key, is_waiting, on_both, one, until_waiting};
@@ -90,21 +89,20 @@ fn an_interrupted_wait_leaves_nothing_on_the_server() {
 #[test]
 fn s4_late_kills_make_no_operation_lie() {
     on_both(|server| async move {
-        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
-        let kills = (0..600).map(|_| async { a.interrupt(&b).await.unwrap() });
-        let kills = futures_util::stream::iter(kills).buffer_unordered(2);
-        let mut kills = std::pin::pin!(kills.count());
-        loop {
-            let pair = async {
+        let (a, helper, key) = (server.session().await, server.session().await, fresh_key());
+        let kills = async {
+            loop {
+                a.interrupt(&helper).await.unwrap();
+            }
+        };
+        let pairs = async {
+            for _ in 0..3000 {
                 assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
                 assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
-            };
-            let mut pair = std::pin::pin!(pair);
-            if let Either::Left(_) = select(&mut kills, &mut pair).await {
-                pair.await;
-                break;
             }
-        }
+        };
+        let (kills, pairs) = (std::pin::pin!(kills), std::pin::pin!(pairs));
+        let Either::Right(_) = select(kills, pairs).await;
     });
 }
 
@@ -112,24 +110,20 @@ fn s4_late_kills_make_no_operation_lie() {
 fn s4_a_wait_tells_the_truth_when_release_and_kill_coincide() {
     on_both(|server| async move {
         let (a, b) = (server.session().await, server.session().await);
-        for round in 0..100 {
-            // A killed session would be closed: here it goes on with a name that no late kill can concern.
+        let helper = server.session().await;
+        for round in 0..300 {
             let key = fresh_key();
             assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
-            let helper = &a;
             let race = async {
-                until_waiting(helper, b.facts.id).await;
-                let kill = b.interrupt(helper);
+                until_waiting(&helper, b.facts.id).await;
+                let kill = async {
+                    // In steps around the moment at which the release arrives.
+                    tokio::time::sleep(Duration::from_micros(round)).await;
+                    b.interrupt(&helper).await.unwrap();
+                };
                 let release = a.unlock(&key, Mode::Exclusive);
-                if round % 2 == 0 {
-                    let (killed, released) = join(kill, release).await;
-                    killed.unwrap();
-                    assert!(released.unwrap());
-                } else {
-                    let (released, killed) = join(release, kill).await;
-                    killed.unwrap();
-                    assert!(released.unwrap());
-                }
+                let (released, ()) = join(release, kill).await;
+                assert!(released.unwrap());
             };
             let (wait, ()) = join(b.wait_lock(&key, Mode::Exclusive, LONG), race).await;
             let free = a.try_lock(&key, Mode::Exclusive).await.unwrap();

@@ -111,7 +111,7 @@ async fn until_waiting(session: &MySqlSession, id: u64) {
     }
 }
 
-fn assert_gone<T: std::fmt::Debug>(result: Result<T, DriverError>) {
+fn assert_gone<T: std::fmt::Debug>(result: &Result<T, DriverError>) {
     assert!(
         matches!(result, Err(DriverError::Gone { .. })),
         "{result:?}"
@@ -177,7 +177,7 @@ fn a_closed_session_frees_its_locks_at_once() {
             b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap(),
             Wait::Granted
         );
-        assert_gone(a.try_lock(&key, Mode::Exclusive).await);
+        assert_gone(&a.try_lock(&key, Mode::Exclusive).await);
     });
 }
 
@@ -219,9 +219,9 @@ fn a_killed_session_is_seen_at_the_next_statement() {
             b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap(),
             Wait::Granted
         );
-        assert_gone(a.check().await);
+        assert_gone(&a.check().await);
         a.closed().await;
-        assert_gone(a.unlock(&key, Mode::Exclusive).await);
+        assert_gone(&a.unlock(&key, Mode::Exclusive).await);
     });
 }
 

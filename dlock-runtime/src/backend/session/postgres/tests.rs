@@ -85,7 +85,7 @@ async fn text(session: &PostgresSession, sql: &str) -> String {
     session.client.query_one(sql, &[]).await.expect(sql).get(0)
 }
 
-fn assert_gone<T: std::fmt::Debug>(result: Result<T, DriverError>) {
+fn assert_gone<T: std::fmt::Debug>(result: &Result<T, DriverError>) {
     assert!(
         matches!(result, Err(DriverError::Gone { .. })),
         "{result:?}"
@@ -144,7 +144,7 @@ fn a_closed_session_frees_its_locks_at_once() {
         a.close();
         assert_eq!(&*a.closed().await, "closed by this process");
         b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap();
-        assert_gone(a.try_lock(&key, Mode::Exclusive).await);
+        assert_gone(&a.try_lock(&key, Mode::Exclusive).await);
     });
 }
 

@@ -1,4 +1,5 @@
-//! Against real servers, named by `DLOCK_TEST_MYSQL_URL` and `DLOCK_TEST_MARIADB_URL`: every test runs on both.
+//! Against real servers, named by `DLOCK_TEST_MYSQL_URL` and `DLOCK_TEST_MARIADB_URL` (for one test also
+//! `…_ADMIN_URL`): every test runs on both.
 
 mod facts;
 mod opening;
@@ -23,16 +24,20 @@ const LONG: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 struct Server {
     variable: &'static str,
+    /// The URL of an account that may create accounts.
+    admin: &'static str,
     flavor: Flavor,
 }
 
 const SERVERS: [Server; 2] = [
     Server {
         variable: "DLOCK_TEST_MYSQL_URL",
+        admin: "DLOCK_TEST_MYSQL_ADMIN_URL",
         flavor: Flavor::MySql,
     },
     Server {
         variable: "DLOCK_TEST_MARIADB_URL",
+        admin: "DLOCK_TEST_MARIADB_ADMIN_URL",
         flavor: Flavor::MariaDb,
     },
 ];

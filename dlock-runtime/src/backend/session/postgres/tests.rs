@@ -1,4 +1,4 @@
-//! Against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
+//! Against a real server, named by `DLOCK_TEST_POSTGRES_URL` (for one test also `DLOCK_TEST_POSTGRES_ADMIN_URL`).
 
 mod facts;
 mod opening;
@@ -24,11 +24,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 fn endpoint() -> PostgresEndpoint {
-    let url = std::env::var("DLOCK_TEST_POSTGRES_URL")
-        .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests");
-    let config = url
-        .parse()
-        .expect("DLOCK_TEST_POSTGRES_URL is a PostgreSQL URL");
+    endpoint_of("DLOCK_TEST_POSTGRES_URL")
+}
+
+fn endpoint_of(variable: &str) -> PostgresEndpoint {
+    let url = std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} must name a PostgreSQL server for the tests"));
+    let config = url.parse().expect("a PostgreSQL URL");
     PostgresEndpoint {
         config,
         address: "the test server".into(),

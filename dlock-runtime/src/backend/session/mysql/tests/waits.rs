@@ -107,7 +107,7 @@ fn s4_late_kills_make_no_operation_lie() {
             }
         };
         let pairs = async {
-            for _ in 0..3000 {
+            for _ in 0..1500 {
                 assert!(insist(|| a.try_lock(&key, Mode::Exclusive)).await);
                 assert!(insist(|| a.unlock(&key, Mode::Exclusive)).await);
             }

@@ -1,1 +1,83 @@
-//! dlock.
+//! Runs a function's body inside a lock kept by the database that a team already has.
+//!
+//! Some functions must not run twice at once, anywhere: a nightly report, the settlement of an account, a
+//! migration. Put [`#[db_locked]`](macro@db_locked) on them, call [`init`] once, and PostgreSQL, MySQL or MariaDB
+//! keeps the lock.
+//!
+//! ```no_run
+//! struct Account {
+//!     id: u64,
+//! }
+//!
+//! #[dlock::db_locked(key = "settle/{account.id}", timeout = 10)]
+//! async fn settle(account: &Account) -> Result<(), dlock::Error> {
+//!     // One body per account at a time, in all processes that use this database.
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     dlock::init("postgres://app@db/app")?;
+//!     settle(&Account { id: 7 }).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised
+//!
+//! While the body runs, no other body under the same key runs anywhere. When a pause of the process, a cut network
+//! or a lost connection means that this can no longer be vouched for, an async body is stopped, and a synchronous
+//! one returns [`Error::Lost`] at its end. The README lists what that does not cover.
+//!
+//! # Start-up
+//!
+//! [`init`] takes a DSN; [`init_with`] takes a [`Config`], which can also be read from the environment
+//! ([`Config::from_env`]). Both work in a synchronous and in an async `main`, and return when the server was reached.
+//! [`shutdown`] gives everything back. A locked `main` starts dlock by itself: `#[db_locked(init = …)]`.
+//!
+//! | DSN | keeps the locks as |
+//! |---|---|
+//! | `postgres://user:password@host:5432/database` | advisory locks of the database |
+//! | `mysql://user:password@host:3306/database`, `mariadb://…` | named locks of the server |
+//! | `memory:`, `memory:name` | entries of a table in this process, for tests |
+//!
+//! # Without the attribute
+//!
+//! A [`Locker`] is a connected server. [`Locker::lock`] names a [`Lock`], acquiring it gives a [`Guard`], and each
+//! call has an async and a blocking form:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use dlock::{Config, Locker};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let locker = Locker::connect_blocking(Config::from_dsn("memory:")?)?;
+//! let guard = locker.lock("user/1").timeout(Duration::from_millis(500)).acquire_blocking()?;
+//! assert!(locker.lock("user/1").try_acquire_blocking()?.is_none());
+//! guard.release_blocking()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Any runtime, or none
+//!
+//! All connections live on one thread of their own. Callers may be plain threads, tokio tasks of either flavour, smol
+//! tasks, or anything else that polls futures. Dropping a future that waits for a lock ends the wait on the server and
+//! leaves nothing behind.
+//!
+//! # Features
+//!
+//! - `postgres`, `mysql` (both on by default): the servers. MariaDB comes with `mysql`.
+//! - `tls`: encrypted connections, by rustls with ring. `sslmode` and its MySQL counterparts are honoured, or refused
+//!   by name.
+
+pub use dlock_macros::db_locked;
+pub use dlock_runtime::{
+    Busy, Config, Error, FromLockError, Guard, Holder, InitError, InitSource, IntoConfig,
+    InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped, Skippable, Timeout, Unavailable,
+    Unsupported, init, init_with, locker, shutdown,
+};
+
+#[doc(hidden)]
+pub use dlock_runtime::__private;

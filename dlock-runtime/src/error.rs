@@ -28,6 +28,8 @@ pub enum Error {
     InvalidKey(Arc<InvalidKey>),
     /// A lock was asked for before `dlock::init`.
     NotInitialized,
+    /// `init = …` on a locked `main` failed.
+    Init(Arc<InitError>),
     /// The locker was shut down.
     ShutDown,
     /// The thread that serves every connection of dlock has stopped because of a panic.
@@ -180,6 +182,7 @@ impl fmt::Display for Error {
             Error::NotInitialized => f.write_str(
                 "dlock is not initialised: call dlock::init(dsn) first (on a locked `main`: #[db_locked(init = …)])",
             ),
+            Error::Init(error) => write!(f, "dlock could not be started: {error}"),
             Error::ShutDown => f.write_str("dlock was shut down: call dlock::init(dsn) again before taking locks"),
             Error::RuntimeStopped => f.write_str("the I/O thread of dlock has stopped after a panic"),
             Error::Forked => f.write_str(
@@ -194,8 +197,15 @@ impl StdError for Error {
         match self {
             Error::Unavailable(unavailable) => as_source(unavailable.source.as_ref()),
             Error::Refused(refused) => as_source(refused.source.as_ref()),
+            Error::Init(error) => Some(&**error),
             _ => None,
         }
+    }
+}
+
+impl From<InitError> for Error {
+    fn from(error: InitError) -> Error {
+        Error::Init(Arc::new(error))
     }
 }
 

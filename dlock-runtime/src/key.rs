@@ -77,11 +77,6 @@ impl Key {
         })))
     }
 
-    /// The text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The text, shared.
     pub(crate) fn text(&self) -> &Arc<str> {
         &self.0

@@ -1,19 +1,45 @@
 //! The runtime of dlock. Use it through the crate `dlock`, whose documentation starts at the beginning.
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
+// With fewer servers than all, some of what serves them is not used.
+#![cfg_attr(not(all(feature = "postgres", feature = "mysql")), allow(dead_code))]
 
+mod attribute;
 mod backend;
+mod body;
+mod clock;
 mod config;
 mod dsn;
 mod endpoint;
 mod error;
+mod global;
+mod guard;
+mod hold;
+mod io;
 mod key;
+mod lock;
+mod locker;
+mod outcome;
+mod park;
+mod queue;
+mod scope;
 mod timeout;
 mod tls;
 
 pub use config::Config;
 pub use error::{
-    Busy, Error, Holder, InitError, InvalidKey, Lost, Refused, Unavailable, Unsupported,
+    Busy, Error, Holder, InitError, InitSource, InvalidKey, Lost, Refused, Unavailable, Unsupported,
 };
+pub use global::{IntoConfig, init, init_with, locker, shutdown};
+pub use guard::Guard;
 pub use key::Mode;
+pub use lock::Lock;
+pub use locker::{Locker, Report};
+pub use outcome::{FromLockError, Skippable};
+pub use scope::Scoped;
 pub use timeout::Timeout;
+
+/// What generated code calls. Not for people: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::attribute::*;
+}

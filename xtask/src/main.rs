@@ -1,1 +1,50 @@
-fn main() {}
+//! The tasks of the workspace: `cargo xtask servers`, `cargo xtask test`, `cargo xtask ci`.
+
+mod tasks;
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::tasks::{ci, servers, test};
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  servers up       start PostgreSQL, MariaDB and Oracle MySQL, and leave them running
+  servers down     stop them and remove their data
+  servers status   say what is up
+  servers env      print the environment variables that tests read
+  test [args…]     run all tests on all three servers; the arguments go to `cargo test`
+  ci               everything that must pass before a change lands
+
+DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
+of yours, which are then used in place of own ones.";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Result<ExitCode> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["servers", "up"] => servers::up(),
+        ["servers", "down"] => servers::down(),
+        ["servers", "status"] => servers::status(),
+        ["servers", "env"] => servers::env(),
+        ["test", rest @ ..] => test::run(rest),
+        ["ci"] => ci::run(),
+        [] | ["help" | "--help" | "-h", ..] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("unknown task `{}`\n\n{USAGE}", words.join(" ")),
+    }
+}

@@ -1,3 +1,170 @@
-//! What a strategy does for the queue.
+//! What a strategy does for the queue: take a lock, give it back, say who has it.
 
-pub(crate) mod session;
+mod memory;
+mod open;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod session;
+
+pub(crate) use open::{Opened, open};
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+use crate::error::{Holder, Source};
+use crate::hold::Vitality;
+use crate::key::{Key, Mode, ServerKey};
+
+/// A place that keeps locks for many processes, or for this one.
+///
+/// The queue asks for a key only while it neither holds nor asks for it, except for the shared mode of one hold.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// The lock's name as the server compares it.
+    fn server_key(&self, key: &Key) -> ServerKey;
+
+    /// Whether many may hold a lock at once, and what to say when not.
+    fn shared_mode(&self) -> Result<(), crate::error::Unsupported>;
+
+    /// Takes a free lock on the spot, where that needs no I/O. `None`: ask [`take`](Self::take).
+    fn take_now(&self, _key: &ServerKey, _mode: Mode) -> Option<Hold> {
+        None
+    }
+
+    /// Takes the lock, waiting until the errand is called off. Runs on the I/O thread.
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken>;
+
+    /// Who holds the lock, asked now. An error means that the server did not answer.
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>>;
+
+    /// Ends every hold with this reason and closes every connection. Nothing is taken afterwards.
+    fn close(&self, reason: &str);
+}
+
+/// A lock that the server has granted.
+pub(crate) struct Hold {
+    pub(crate) vitality: Arc<Vitality>,
+    pub(crate) grant: Box<dyn Grant>,
+}
+
+/// The way back to where a lock was granted.
+pub(crate) trait Grant: Send {
+    /// Gives the lock back; the error says why it was not held any more.
+    fn give_back(self: Box<Self>) -> GivenBack;
+}
+
+/// How a lock goes back: on the spot, or on the I/O thread.
+pub(crate) enum GivenBack {
+    Now(Result<(), Arc<str>>),
+    Later(BoxFuture<'static, Result<(), Arc<str>>>),
+}
+
+/// How an errand ended.
+pub(crate) enum Taken {
+    /// The lock is held.
+    Held(Hold),
+    /// The errand was called off, and the lock is not held.
+    CalledOff,
+    /// The server refused the statement.
+    Refused {
+        code: String,
+        message: String,
+        source: Option<Source>,
+    },
+}
+
+/// Why the server cannot be asked at present.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    pub(crate) source: Option<Source>,
+}
+
+/// What is known of a lock that is being taken.
+#[derive(Clone, Debug)]
+pub(crate) enum Progress {
+    /// The server has not answered yet.
+    Asked,
+    /// Somebody else holds it.
+    Busy,
+    /// The server cannot be asked; the attempts go on.
+    Trouble(Trouble),
+}
+
+/// One lock being taken: between the queue, which may call it off, and the strategy, which reports.
+pub(crate) struct Errand {
+    pub(crate) key: ServerKey,
+    pub(crate) mode: Mode,
+    called_off: AtomicBool,
+    stop: Notify,
+    progress: Mutex<Progress>,
+    news: Notify,
+    /// When the last caller in line gives up, as far as known; `None`: never.
+    patience: Mutex<Option<Instant>>,
+}
+
+impl Errand {
+    pub(crate) fn new(key: ServerKey, mode: Mode, patience: Option<Instant>) -> Arc<Errand> {
+        Arc::new(Errand {
+            key,
+            mode,
+            called_off: AtomicBool::new(false),
+            stop: Notify::new(),
+            progress: Mutex::new(Progress::Asked),
+            news: Notify::new(),
+            patience: Mutex::new(patience),
+        })
+    }
+
+    /// Nobody wants the lock any more. The strategy ends the wait and says [`Taken::CalledOff`], or hands over a
+    /// lock that it was granted meanwhile.
+    pub(crate) fn call_off(&self) {
+        self.called_off.store(true, Ordering::Release);
+        self.stop.notify_one();
+    }
+
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.called_off.load(Ordering::Acquire)
+    }
+
+    /// Completes when the errand is called off. For one waiting task at a time.
+    pub(crate) async fn called_off(&self) {
+        while !self.is_called_off() {
+            self.stop.notified().await;
+        }
+    }
+
+    /// Tells the queue what the server said.
+    pub(crate) fn report(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        self.news.notify_one();
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Completes when there was a report since the last time.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// When the last caller in line gives up; `None`: never.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody joined the line who waits until `deadline`.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) {
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        *patience = match (*patience, deadline) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            _ => None,
+        };
+    }
+}

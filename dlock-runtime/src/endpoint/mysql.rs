@@ -24,7 +24,7 @@ pub(crate) enum MySqlPlace {
 /// A MySQL or MariaDB server.
 #[derive(Clone)]
 pub(crate) struct MySqlEndpoint {
-    opts: Opts,
+    pub(crate) opts: Opts,
     /// Host and port, or the path of the socket: without user and password.
     pub(crate) address: Arc<str>,
     /// The database of the DSN: the default namespace.

@@ -16,7 +16,7 @@ use crate::tls::postgres::Connector;
 /// A PostgreSQL server.
 #[derive(Clone)]
 pub(crate) struct PostgresEndpoint {
-    config: Config,
+    pub(crate) config: Config,
     /// Host and port, or the path of the socket: without user and password.
     pub(crate) address: Arc<str>,
     tls: Settings,

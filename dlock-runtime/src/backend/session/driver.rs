@@ -1,12 +1,26 @@
 //! What the session strategy needs of a database: one implementation a database, and no other place that
 //! writes SQL for session locks.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Holder, Source};
 use crate::key::{Mode, ServerKey};
+
+/// What is the same for every session of a locker.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionSettings {
+    /// How long the server keeps a silent session, in whole seconds, at least one.
+    pub(crate) limit: Duration,
+    /// For the whole of [`Driver::connect`], and for an interruption.
+    pub(crate) connect_timeout: Duration,
+    /// Sets the keys of one application apart from those of others on the same server.
+    pub(crate) namespace: Arc<str>,
+    /// What the server shows to others as the name of this program.
+    pub(crate) application_name: Arc<str>,
+}
 
 /// Opens sessions on one server.
 pub(crate) trait Driver: Send + Sync + 'static {
@@ -128,4 +142,13 @@ pub(crate) enum ConnectError {
     },
     /// The server is not one that can keep these locks.
     Unsafe { reason: String, remedy: String },
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DriverError::Gone { reason, .. } => f.write_str(reason),
+            DriverError::Refused { code, message, .. } => write!(f, "{message} ({code})"),
+        }
+    }
 }

@@ -1,7 +1,203 @@
 //! Session locks: advisory locks of PostgreSQL, named locks of MySQL and MariaDB.
+//!
+//! One algorithm for every database. The *keeper*, a single connection, tries locks without waiting and holds
+//! them. Only when a try fails and somebody is willing to wait does a *waiter*, a connection of its own, wait in
+//! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
+//! waits.
 
 pub(crate) mod driver;
+mod ending;
+mod keeper;
+mod live;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod take;
+mod waiters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use crate::error::{Holder, Unsupported};
+use crate::key::{Key, Mode, ServerKey};
+use driver::{ConnectError, Driver, DriverError, Session};
+use keeper::Keeper;
+use live::Live;
+use waiters::{Permit, Waiters};
+
+/// How long a session is vouched for, and how that is kept up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// After this much silence the server ends a session of ours.
+    pub(crate) limit: Duration,
+    /// The time between two heartbeats.
+    pub(crate) heartbeat: Duration,
+    /// How many sessions may wait at a time.
+    pub(crate) max_waiters: usize,
+    /// How long opening a session may take.
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Limits {
+    /// How long one confirmation counts: the rest of the limit is for the clocks to differ in, and for the body to
+    /// be stopped.
+    fn validity(&self) -> Duration {
+        self.limit.mul_f64(0.9)
+    }
+
+    /// The longest wait that is asked of the server at once. An endless one would pin PostgreSQL's xmin, and a
+    /// waiter whose process has died would be granted the lock in its turn.
+    fn wait(&self) -> Duration {
+        self.limit / 3
+    }
+
+    /// The longest time a statement that does not wait may take, before its session counts as stalled.
+    fn answer(&self) -> Duration {
+        self.limit / 3
+    }
+}
+
+/// Session locks on one server.
+pub(crate) struct SessionLocks<D: Driver> {
+    driver: Arc<D>,
+    limits: Limits,
+    keeper: Arc<Keeper<D>>,
+    waiters: Arc<Waiters<D>>,
+}
+
+impl<D: Driver> SessionLocks<D> {
+    /// Connects the keeper. Runs on the I/O thread.
+    pub(crate) async fn connect(driver: D, limits: Limits) -> Result<Arc<Self>, ConnectError> {
+        let driver = Arc::new(driver);
+        let keeper = Keeper::connect(driver.clone(), limits).await?;
+        Ok(Arc::new(SessionLocks {
+            waiters: Waiters::new(driver.clone(), limits),
+            driver,
+            limits,
+            keeper: Arc::new(keeper),
+        }))
+    }
+
+    /// What the server is, in words.
+    pub(crate) fn server(&self) -> &str {
+        self.keeper.server()
+    }
+}
+
+impl<D: Driver> Backend for SessionLocks<D> {
+    fn server_key(&self, key: &Key) -> ServerKey {
+        self.driver.server_key(key.text())
+    }
+
+    fn shared_mode(&self) -> Result<(), Unsupported> {
+        if self.driver.has_shared_mode() {
+            return Ok(());
+        }
+        Err(Unsupported {
+            what: format!("shared mode on {}", self.server()),
+            remedy: "its named locks are exclusive; take the lock exclusively, or keep shared locks on PostgreSQL"
+                .into(),
+        })
+    }
+
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
+        async move { take::take(&self, &errand).await }.boxed()
+    }
+
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        async move {
+            let keeper = self.keeper.present().ok_or_else(|| Trouble {
+                reason: "the connection is lost".into(),
+                source: None,
+            })?;
+            match keeper.ask(keeper.session().holder(key)).await {
+                Ok(holder) => Ok(holder),
+                // The server answered, though not the question.
+                Err(DriverError::Refused { .. }) => Ok(None),
+                Err(DriverError::Gone { reason, source }) => Err(Trouble { reason, source }),
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self, reason: &str) {
+        self.keeper.close(reason);
+        self.waiters.close(reason);
+    }
+}
+
+/// A lock that one of our sessions holds.
+struct SessionGrant<D: Driver> {
+    /// Empty once the lock is on its way back.
+    live: Option<Arc<Live<D::Session>>>,
+    key: ServerKey,
+    mode: Mode,
+    /// Where the session goes when it is not the keeper.
+    home: Option<Arc<Waiters<D>>>,
+}
+
+impl<D: Driver> Grant for SessionGrant<D> {
+    fn give_back(mut self: Box<Self>) -> GivenBack {
+        let Some(live) = self.live.take() else {
+            return GivenBack::Now(Ok(()));
+        };
+        if let Some(reason) = live.vitality().lost() {
+            // Its connection is closed, or about to be: time alone may have ended it.
+            live.lose(reason.clone());
+            return GivenBack::Now(Err(reason));
+        }
+        GivenBack::Later(
+            async move {
+                live.unlock(&self.key, self.mode).await?;
+                if let Some(waiters) = &self.home {
+                    waiters.put_back(live);
+                }
+                Ok(())
+            }
+            .boxed(),
+        )
+    }
+}
+
+impl<D: Driver> Drop for SessionGrant<D> {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.lose("a lock was dropped without being given back");
+        }
+    }
+}
+
+fn hold<D: Driver>(
+    live: Arc<Live<D::Session>>,
+    errand: &Errand,
+    home: Option<Arc<Waiters<D>>>,
+) -> Taken {
+    Taken::Held(Hold {
+        vitality: live.vitality().clone(),
+        grant: Box::new(SessionGrant::<D> {
+            live: Some(live),
+            key: errand.key.clone(),
+            mode: errand.mode,
+            home,
+        }),
+    })
+}
+
+impl From<ConnectError> for Trouble {
+    fn from(error: ConnectError) -> Trouble {
+        match error {
+            ConnectError::Unreachable { reason, source }
+            | ConnectError::TooMany { reason, source }
+            | ConnectError::LoginRefused { reason, source } => Trouble { reason, source },
+            ConnectError::Unsafe { reason, remedy } => Trouble {
+                reason: format!("{reason}; {remedy}"),
+                source: None,
+            },
+        }
+    }
+}

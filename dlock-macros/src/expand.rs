@@ -1,0 +1,202 @@
+//! From the attribute and its function to the function that runs under the lock.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::quote;
+use syn::Expr;
+use syn::ext::IdentExt;
+
+use crate::args::{Args, OnError};
+use crate::diagnostics::Problems;
+use crate::function::{Function, is_punct, names_of};
+use crate::tail_future::{FutureType, TailFuture, drives_a_future, future_type};
+
+mod emit;
+#[cfg(test)]
+mod tests;
+
+/// Where the lock goes.
+enum Plan {
+    /// Around the body, as a closure.
+    Sync,
+    /// Around the body, as a future.
+    Async,
+    /// Into the `async` block that the body consists of.
+    Tail(TailFuture, Option<Box<syn::Type>>),
+}
+
+/// Expands the attribute. Whatever is wrong, the item is still there afterwards.
+pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut problems = Problems::default();
+    let args = Args::parse(args, &mut problems);
+    let function = match Function::parse(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            problems.push(error);
+            return problems.with_item(item);
+        }
+    };
+    if problems.is_empty() && args.key.is_none() && function.belongs_to_a_type() {
+        problems.at(function.signature.ident.span(), needs_a_key(&function));
+    }
+    refuse(&args, &function, &mut problems);
+    let plan = plan(&function, &mut problems);
+    match plan {
+        Some(plan) if problems.is_empty() => emit::lock(&args, &function, plan),
+        _ => problems.with_item(item),
+    }
+}
+
+fn needs_a_key(function: &Function) -> String {
+    let name = function.signature.ident.unraw();
+    format!(
+        "a method needs a key: its type is not visible here, so `{name}` of another type would share the lock; \
+         write #[db_locked(key = \"…/{name}\")] to share one lock among all values of the type, \
+         or capture what tells them apart, such as #[db_locked(key = \"…/{{self.id}}\")]"
+    )
+}
+
+/// Refuses what cannot be locked, or not in this way.
+fn refuse(args: &Args, function: &Function, problems: &mut Problems) {
+    let signature = &function.signature;
+    if let Some(constness) = &signature.constness {
+        problems.at(
+            constness.span,
+            "a `const fn` can run in the compiler, where there is no lock: remove `const`",
+        );
+    }
+    for attribute in &function.attrs {
+        if attribute
+            .path()
+            .segments
+            .last()
+            .is_some_and(|segment| segment.ident == "db_locked")
+        {
+            problems.over(
+                attribute,
+                "a function takes one #[db_locked]: put the second lock on a function that this one calls",
+            );
+        }
+    }
+    if let Some((span, _)) = &args.init
+        && signature.ident != "main"
+    {
+        problems.at(
+            *span,
+            "`init` belongs on `main`: elsewhere call dlock::init(…) when the program starts",
+        );
+    }
+    if let (Some(abi), OnError::Panic(span)) = (&signature.abi, &args.on_error)
+        && !abi.name.as_ref().is_some_and(|name| {
+            matches!(name.value().as_str(), "Rust" | "C-unwind" | "system-unwind")
+        })
+    {
+        problems.at(*span, "a panic cannot leave this function, it would abort the process: give `on_error` a function that returns a value");
+    }
+    refuse_moved_parameters("on_busy", args.on_busy.handler(), function, problems);
+    refuse_moved_parameters("on_error", args.on_error.handler(), function, problems);
+}
+
+/// A handler runs after the body has taken the parameters, and rustc's message would be about code that the user did not write.
+fn refuse_moved_parameters(
+    argument: &str,
+    handler: Option<&Expr>,
+    function: &Function,
+    problems: &mut Problems,
+) {
+    let Some(handler) = handler else { return };
+    let own: Vec<Ident> = match handler {
+        Expr::Closure(closure) => closure.inputs.iter().flat_map(names_of).collect(),
+        _ => Vec::new(),
+    };
+    let moved: Vec<Ident> = function
+        .moved_parameters()
+        .into_iter()
+        .filter(|name| !own.contains(name))
+        .collect();
+    for (name, span) in names_used(&quote!(#handler), &moved) {
+        problems.at(
+            span,
+            format_args!(
+                "`{argument}` receives the error alone: the body has taken the parameter `{name}`; \
+                 the error knows the key (`error.key()`)"
+            ),
+        );
+    }
+}
+
+/// Where the tokens name one of the variables: not as a field, a method or a part of a path.
+fn names_used(tokens: &TokenStream, names: &[Ident]) -> Vec<(Ident, Span)> {
+    let mut used = Vec::new();
+    let trees: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    for (index, tree) in trees.iter().enumerate() {
+        match tree {
+            TokenTree::Ident(ident) => {
+                let before = index.checked_sub(1).and_then(|before| trees.get(before));
+                let is_member =
+                    before.is_some_and(|tree| is_punct(tree, '.') || is_punct(tree, ':'));
+                let is_path = trees.get(index + 1).is_some_and(|tree| is_punct(tree, ':'));
+                if let Some(name) = names.iter().find(|name| *name == ident)
+                    && !is_member
+                    && !is_path
+                {
+                    used.push((name.clone(), ident.span()));
+                }
+            }
+            TokenTree::Group(group) => used.extend(names_used(&group.stream(), names)),
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                let captured = |name: &&Ident| {
+                    [format!("{{{name}}}"), format!("{{{name}:")]
+                        .iter()
+                        .any(|part| text.contains(part))
+                };
+                used.extend(
+                    names
+                        .iter()
+                        .find(captured)
+                        .map(|name| (name.clone(), literal.span())),
+                );
+            }
+            TokenTree::Punct(_) => {}
+        }
+    }
+    used
+}
+
+fn plan(function: &Function, problems: &mut Problems) -> Option<Plan> {
+    let signature = &function.signature;
+    if function.is_async() {
+        return Some(Plan::Async);
+    }
+    let body = function.body.stream();
+    if drives_a_future(&body) {
+        problems.at(
+            Span::call_site(),
+            "an attribute above has already turned the async body into `block_on`, and a lock around that could not stop \
+             the body: put #[db_locked] above #[tokio::main] or #[tokio::test]",
+        );
+        return None;
+    }
+    match future_type(&signature.output) {
+        None => Some(Plan::Sync),
+        Some(FutureType::Whole(output)) => {
+            if let Some(tail) = TailFuture::find(body) {
+                return Some(Plan::Tail(tail, output));
+            }
+            problems.over(
+                &signature.output,
+                "this function returns a future, and only its construction would run under the lock: make it an `async fn`, \
+                 or let its body be one `async move { … }` or `Box::pin(async move { … })`, with everything inside",
+            );
+            None
+        }
+        Some(FutureType::Within) => {
+            problems.over(
+                &signature.output,
+                "there is a future inside the returned value, and it would run without the lock: make this an `async fn` \
+                 that awaits it, or put #[db_locked] on the function that makes the future",
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Functions without `async` that return a future all the same.
+//!
+//! Locking only the construction of the future would let its body run unlocked, so the lock goes
+//! inside: into the `async` block that is the whole body. async-trait leaves functions of this form.
+
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::punctuated::Punctuated;
+use syn::{
+    Block, Expr, ExprAsync, GenericArgument, Local, Pat, Path, PathArguments, ReturnType, Stmt,
+    Token, Type, TypeParamBound,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A return type that is a future, or holds one.
+pub(crate) enum FutureType {
+    /// The future itself, with the type of its output where the type says it.
+    Whole(Option<Box<Type>>),
+    /// A future inside another type.
+    Within,
+}
+
+/// A body whose tail is an `async` block.
+pub(crate) struct TailFuture(Block);
+
+/// The parts of the `async` block.
+pub(crate) struct Parts {
+    /// `let x = x;`: what async-trait moves into the block before the user's body starts.
+    pub(crate) bindings: TokenStream,
+    pub(crate) body: TokenStream,
+    /// What `self` is called behind the bindings.
+    pub(crate) this: Option<Ident>,
+    /// `move`, if the block has it.
+    pub(crate) capture: Option<Token![move]>,
+}
+
+/// Looks for a future in a return type. Types are known by their names here, as the user wrote them.
+pub(crate) fn future_type(output: &ReturnType) -> Option<FutureType> {
+    match output {
+        ReturnType::Default => None,
+        ReturnType::Type(_, ty) => search(ty),
+    }
+}
+
+fn search(ty: &Type) -> Option<FutureType> {
+    match ty {
+        Type::Group(group) => search(&group.elem),
+        Type::Paren(paren) => search(&paren.elem),
+        Type::ImplTrait(ty) => search_bounds(&ty.bounds),
+        Type::TraitObject(ty) => search_bounds(&ty.bounds),
+        Type::Reference(reference) => search(&reference.elem).map(|_| FutureType::Within),
+        Type::Tuple(tuple) => tuple
+            .elems
+            .iter()
+            .find_map(search)
+            .map(|_| FutureType::Within),
+        Type::Path(ty) => {
+            let segment = ty.path.segments.last()?;
+            let mut arguments = type_arguments(&segment.arguments);
+            match segment.ident.to_string().as_str() {
+                "BoxFuture" | "LocalBoxFuture" => {
+                    Some(FutureType::Whole(arguments.next().cloned().map(Box::new)))
+                }
+                "Pin" | "Box" => arguments.next().and_then(search),
+                _ => arguments.find_map(search).map(|_| FutureType::Within),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn search_bounds(bounds: &Punctuated<TypeParamBound, Token![+]>) -> Option<FutureType> {
+    bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else {
+            return None;
+        };
+        let segment = bound.path.segments.last()?;
+        let is_future = ["Future", "IntoFuture", "FusedFuture", "TryFuture"]
+            .iter()
+            .any(|name| segment.ident == name);
+        is_future.then(|| FutureType::Whole(output_of(&segment.arguments)))
+    })
+}
+
+/// The `T` of `Future<Output = T>`.
+fn output_of(arguments: &PathArguments) -> Option<Box<Type>> {
+    let PathArguments::AngleBracketed(arguments) = arguments else {
+        return None;
+    };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::AssocType(assoc) if assoc.ident == "Output" => {
+            Some(Box::new(assoc.ty.clone()))
+        }
+        _ => None,
+    })
+}
+
+fn type_arguments(arguments: &PathArguments) -> impl Iterator<Item = &Type> {
+    let arguments = match arguments {
+        PathArguments::AngleBracketed(arguments) => Some(arguments.args.iter()),
+        _ => None,
+    };
+    arguments
+        .into_iter()
+        .flatten()
+        .filter_map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty),
+            _ => None,
+        })
+}
+
+impl TailFuture {
+    /// `None` when the body is anything but one `async` block, possibly boxed: what runs before the
+    /// block would run without the lock.
+    pub(crate) fn find(body: TokenStream) -> Option<Self> {
+        let mut block = Block {
+            brace_token: syn::token::Brace::default(),
+            stmts: Vec::new(),
+        };
+        block.stmts = syn::parse::Parser::parse2(Block::parse_within, body).ok()?;
+        let (Stmt::Expr(tail, None), before) = block.stmts.split_last_mut()? else {
+            return None;
+        };
+        let is_whole = before
+            .iter()
+            .all(|statement| matches!(statement, Stmt::Item(_)));
+        (is_whole && async_block(tail).is_some()).then_some(TailFuture(block))
+    }
+
+    // Input:
+    //     Box::pin(async move { let x = x; body })
+    //
+    // Output:
+    //     Box::pin(async move { locked(let x = x;, body) })
+    pub(crate) fn splice(mut self, locked: impl FnOnce(Parts) -> TokenStream) -> TokenStream {
+        if let Some(Stmt::Expr(tail, None)) = self.0.stmts.last_mut()
+            && let Some(found) = async_block(tail)
+        {
+            let parts = Parts::of(found);
+            found.block.stmts = vec![Stmt::Expr(Expr::Verbatim(locked(parts)), None)];
+        }
+        self.0.stmts.iter().map(ToTokens::to_token_stream).collect()
+    }
+}
+
+impl Parts {
+    fn of(block: &ExprAsync) -> Self {
+        let statements = &block.block.stmts;
+        let bindings = statements
+            .iter()
+            .take_while(|statement| is_binding(statement))
+            .count();
+        let (bindings, body) = statements.split_at(bindings);
+        let this = bindings.iter().find_map(|statement| match statement {
+            Stmt::Local(local) if moved_name(local).is_some_and(|name| name == "self") => {
+                bound_name(local).cloned()
+            }
+            _ => None,
+        });
+        Parts {
+            bindings: quote!(#(#bindings)*),
+            body: quote!(#(#body)*),
+            this,
+            capture: block.capture,
+        }
+    }
+}
+
+/// The `async` block of `async move {}`, `Box::pin(async move {})` or `async move {}.boxed()`.
+fn async_block(expression: &mut Expr) -> Option<&mut ExprAsync> {
+    match expression {
+        Expr::Async(found) => Some(found),
+        Expr::Group(group) => async_block(&mut group.expr),
+        Expr::Paren(paren) => async_block(&mut paren.expr),
+        Expr::Cast(cast) => async_block(&mut cast.expr),
+        Expr::Return(returned) => async_block(returned.expr.as_mut()?),
+        Expr::Call(call) if call.args.len() == 1 => {
+            let Expr::Path(function) = &*call.func else {
+                return None;
+            };
+            let name = &function.path.segments.last()?.ident;
+            if name == "pin" || name == "new" || name == "from" {
+                async_block(call.args.first_mut()?)
+            } else {
+                None
+            }
+        }
+        Expr::MethodCall(call) => {
+            let keeps_the_output = ["boxed", "boxed_local", "instrument", "in_current_span"];
+            if keeps_the_output.iter().any(|name| call.method == name) {
+                async_block(&mut call.receiver)
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Whether a statement only moves a parameter into the block, as async-trait writes it. What else the
+/// user does first belongs under the lock.
+fn is_binding(statement: &Stmt) -> bool {
+    match statement {
+        Stmt::Local(local) => match (moved_name(local), bound_name(local)) {
+            (Some(moved), Some(bound)) => moved == bound || moved == "self",
+            (Some(moved), None) => {
+                moved.to_string().starts_with("__arg") && !matches!(local.pat, Pat::Type(_))
+            }
+            _ => false,
+        },
+        // `if let Some(__ret) = None::<Ret> { return __ret; }` never runs: it guides type inference.
+        Stmt::Expr(Expr::If(branch), _) => match &*branch.cond {
+            Expr::Let(condition) => {
+                matches!(&*condition.expr, Expr::Path(path) if ends_with(&path.path, "None"))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The `x` of `let … = x;` and of `let … = { let x = x; x };`.
+fn moved_name(local: &Local) -> Option<&Ident> {
+    match &*local.init.as_ref()?.expr {
+        Expr::Path(path) => path.path.get_ident(),
+        Expr::Block(block) => match block.block.stmts.as_slice() {
+            [Stmt::Local(inner), Stmt::Expr(Expr::Path(tail), None)] => {
+                let name = moved_name(inner)?;
+                (bound_name(inner)? == name && tail.path.is_ident(name)).then_some(name)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn bound_name(local: &Local) -> Option<&Ident> {
+    match &local.pat {
+        Pat::Ident(pattern) if pattern.subpat.is_none() => Some(&pattern.ident),
+        _ => None,
+    }
+}
+
+fn ends_with(path: &Path, name: &str) -> bool {
+    path.segments
+        .last()
+        .is_some_and(|segment| segment.ident == name)
+}
+
+/// Whether a runtime's attribute has turned `async fn` into a body that drives a future: tokio leaves
+/// `let body = async { … }; return ….block_on(body);`. A lock around that could not stop the future.
+pub(crate) fn drives_a_future(body: &TokenStream) -> bool {
+    let mut trees = body.clone().into_iter();
+    let [
+        Some(TokenTree::Ident(first)),
+        Some(TokenTree::Ident(name)),
+        Some(TokenTree::Punct(equals)),
+        Some(TokenTree::Ident(word)),
+    ] = [trees.next(), trees.next(), trees.next(), trees.next()]
+    else {
+        return false;
+    };
+    first == "let"
+        && equals.as_char() == '='
+        && word == "async"
+        && blocks_on(&trees.collect(), &name)
+}
+
+fn blocks_on(tokens: &TokenStream, name: &Ident) -> bool {
+    let mut after_block_on = false;
+    for tree in tokens.clone() {
+        if let TokenTree::Group(group) = &tree {
+            let inner = group.stream();
+            if (after_block_on && *name == inner.to_string()) || blocks_on(&inner, name) {
+                return true;
+            }
+        }
+        after_block_on = matches!(&tree, TokenTree::Ident(ident) if ident == "block_on");
+    }
+    false
+}

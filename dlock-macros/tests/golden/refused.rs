@@ -1,0 +1,4 @@
+#[db_locked(kye = "a", timeout = "10")]
+fn kept() -> u8 {
+    1
+}

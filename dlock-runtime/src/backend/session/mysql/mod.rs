@@ -1,0 +1,300 @@
+//! MySQL and MariaDB: named locks. They share a syntax and little else.
+
+mod errors;
+mod holder;
+mod settings;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::{OptsBuilder, Params, Row};
+use tokio::time::timeout;
+
+use super::driver::{ConnectError, Driver, DriverError, Session, SessionSettings, Wait};
+use crate::endpoint::MySqlEndpoint;
+use crate::error::Holder;
+use crate::key::{self, Mode, ServerKey};
+use settings::{Facts, Flavor};
+use slot::Slot;
+
+/// How often a statement is sent again that a stray KILL QUERY has ended before it did its work.
+const TRIES: usize = 3;
+
+/// The longest wait that both servers count correctly: MariaDB answers at once to numbers that are too large.
+const LONGEST_WAIT: Duration = Duration::from_secs(31_536_000);
+
+/// Opens sessions on a MySQL or MariaDB server.
+pub(crate) struct MySqlDriver {
+    endpoint: MySqlEndpoint,
+    settings: SessionSettings,
+}
+
+impl MySqlDriver {
+    pub(crate) fn new(mut endpoint: MySqlEndpoint, settings: SessionSettings) -> Self {
+        endpoint.opts = OptsBuilder::from_opts(endpoint.opts)
+            .connect_attribute("program_name", &*settings.application_name)
+            .connect_attribute("_pid", std::process::id().to_string())
+            // Otherwise the driver may leave the address that it was given for the path that the server names,
+            // where in a container another server can listen.
+            .prefer_socket(false)
+            // Known beforehand, these two save the driver a round trip.
+            .max_allowed_packet(Some(1 << 22))
+            .wait_timeout(usize::try_from(settings.limit.as_secs()).ok())
+            .into();
+        MySqlDriver { endpoint, settings }
+    }
+
+    async fn open(&self) -> Result<MySqlSession, ConnectError> {
+        let mut conn = self.endpoint.connect().await.map_err(errors::connecting)?;
+        let facts = settings::apply(&mut conn, self.settings.limit).await?;
+        Ok(MySqlSession {
+            slot: Slot::new(conn),
+            facts,
+        })
+    }
+}
+
+impl Driver for MySqlDriver {
+    type Session = MySqlSession;
+
+    async fn connect(&self) -> Result<MySqlSession, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        timeout(limit, self.open()).await.unwrap_or_else(|_| {
+            Err(ConnectError::Unreachable {
+                reason: format!("{} did not answer within {limit:?}", self.endpoint.address),
+                source: None,
+            })
+        })
+    }
+
+    fn server_key(&self, key: &str) -> ServerKey {
+        ServerKey::Name(key::mysql_name(&self.settings.namespace, key).into())
+    }
+
+    fn has_shared_mode(&self) -> bool {
+        false
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint.address
+    }
+}
+
+/// A connection to MySQL or MariaDB. It carries one statement at a time; the others wait for their turn.
+pub(crate) struct MySqlSession {
+    slot: Slot,
+    facts: Facts,
+}
+
+impl MySqlSession {
+    /// Sends one prepared statement and reads its one row.
+    async fn row(
+        &self,
+        sql: Arc<str>,
+        params: impl Into<Params>,
+    ) -> Result<Option<Row>, DriverError> {
+        let params = params.into();
+        self.slot
+            .run(move |conn| conn.exec_first(sql, params))
+            .await
+    }
+
+    /// Sends a statement that answers with one value. `None`: NULL, or no row.
+    async fn value<T: FromValue>(
+        &self,
+        sql: impl Into<Arc<str>>,
+        params: impl Into<Params>,
+    ) -> Result<Option<T>, DriverError> {
+        match self.row(sql.into(), params).await? {
+            Some(row) => column(&row, 0),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether this session holds the lock: the only proof after an error or NULL.
+    async fn holds(&self, name: &str) -> Result<bool, DriverError> {
+        let mut tries = 1;
+        loop {
+            let sql = "SELECT IS_USED_LOCK(?) = CONNECTION_ID()";
+            match self.value::<i64>(sql, (name,)).await {
+                // A late KILL QUERY hits whatever runs next, and that is this question.
+                Err(error) if errors::is_interruption(&error) && tries < TRIES => tries += 1,
+                answer => return Ok(answer? == Some(1)),
+            }
+        }
+    }
+}
+
+impl Session for MySqlSession {
+    async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        let name = name(key, mode)?;
+        let mut tries = 1;
+        loop {
+            let answer = self.value::<i64>("SELECT GET_LOCK(?, 0)", (name,)).await;
+            let error = match answer {
+                Ok(Some(answer)) => return Ok(answer == 1),
+                Ok(None) => errors::null("GET_LOCK"),
+                Err(error @ DriverError::Gone { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            if self.holds(name).await? {
+                return Ok(true);
+            }
+            if !errors::proves_nothing(&error) || tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
+        }
+    }
+
+    async fn wait_lock(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+        at_most: Duration,
+    ) -> Result<Wait, DriverError> {
+        let name = name(key, mode)?;
+        let at_most = at_most.min(LONGEST_WAIT);
+        // MySQL rounds fractions to the nearest second, down as well as up. MariaDB takes them as they are; the
+        // division is exact there, where a bound number would have to be a float or a text.
+        let (sql, number) = match self.facts.flavor {
+            Flavor::MySql => (
+                "SELECT GET_LOCK(?, ?)",
+                at_most.as_nanos().div_ceil(1_000_000_000),
+            ),
+            Flavor::MariaDb => (
+                "SELECT GET_LOCK(?, ? / 1000)",
+                at_most.as_nanos().div_ceil(1_000_000),
+            ),
+        };
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        let error = match self.value::<i64>(sql, (name, number)).await {
+            Ok(Some(1)) => return Ok(Wait::Granted),
+            Ok(Some(_)) => return Ok(Wait::TimedOut),
+            Ok(None) => errors::null("GET_LOCK"),
+            Err(error @ DriverError::Gone { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        if self.holds(name).await? {
+            Ok(Wait::Granted)
+        } else if errors::is_time_out(&error) {
+            Ok(Wait::TimedOut)
+        } else if errors::is_interruption(&error) {
+            Ok(Wait::Interrupted)
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Acknowledged means that the server has marked the session: the wait ends a moment later. If the wait ends
+    /// otherwise than interrupted, the mark may still hit the next statement: such a session must be closed.
+    async fn interrupt(&self, helper: &Self) -> Result<(), DriverError> {
+        if helper.facts.identity != self.facts.identity {
+            // The same number belongs to a stranger there.
+            return Err(DriverError::Gone {
+                reason:
+                    "the wait could not be ended: the name of the server leads to several servers"
+                        .to_owned(),
+                source: None,
+            });
+        }
+        let kill = format!("KILL QUERY {}", self.facts.id);
+        helper.slot.run(move |conn| conn.query_drop(kill)).await
+    }
+
+    async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        let name = name(key, mode)?;
+        let mut tries = 1;
+        loop {
+            match self.value::<i64>("SELECT RELEASE_LOCK(?)", (name,)).await {
+                Err(error) if errors::is_interruption(&error) => {
+                    // Releasing is not undone by the error: what is not held any more was given back by us.
+                    if !self.holds(name).await? {
+                        return Ok(true);
+                    }
+                    if tries == TRIES {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
+                answer => return Ok(answer? == Some(1)),
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), DriverError> {
+        let facts = &self.facts;
+        let row = self
+            .row(Arc::clone(&facts.check), (&*facts.sentinel,))
+            .await?;
+        let row = row.ok_or_else(|| errors::unexpected("no row for a heartbeat"))?;
+        let id: Option<u64> = column(&row, 0)?;
+        let identity: Option<String> = column(&row, 1)?;
+        let role: Option<String> = column(&row, 2)?;
+        let keeper: Option<u64> = column(&row, 3)?;
+        let lost = if identity.as_deref() != Some(&*facts.identity) {
+            "another server answers".to_owned()
+        } else if id != Some(facts.id) {
+            format!(
+                "session {} answers in place of {}",
+                id.unwrap_or_default(),
+                facts.id
+            )
+        } else if role.as_deref() != Some(&*facts.role) {
+            "the server has become read-only".to_owned()
+        } else if keeper != Some(facts.id) {
+            "the session was reset: all its locks are released".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(DriverError::Gone {
+            reason: lost,
+            source: None,
+        })
+    }
+
+    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
+        holder::of(self, name(key, Mode::Exclusive)?).await
+    }
+
+    async fn closed(&self) -> Arc<str> {
+        self.slot.ended().await
+    }
+
+    fn close(&self) {
+        self.slot.close();
+    }
+
+    fn server(&self) -> &str {
+        &self.facts.server
+    }
+}
+
+fn name(key: &ServerKey, mode: Mode) -> Result<&str, DriverError> {
+    let message = match (key, mode) {
+        (ServerKey::Name(name), Mode::Exclusive) => return Ok(name),
+        (_, Mode::Shared) => "named locks have no shared mode on MySQL and MariaDB".to_owned(),
+        (ServerKey::Number(number), _) => {
+            format!("named locks have names, not numbers such as {number}")
+        }
+    };
+    // 1235: this version of the server does not support it.
+    Err(DriverError::Refused {
+        code: "1235".to_owned(),
+        message,
+        source: None,
+    })
+}
+
+/// A column of the row, `None` for NULL.
+fn column<T: FromValue>(row: &Row, index: usize) -> Result<Option<T>, DriverError> {
+    match row.get_opt::<Option<T>, usize>(index) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(_)) => Err(errors::unexpected("a value of another type")),
+        None => Err(errors::unexpected("a row that is too short")),
+    }
+}

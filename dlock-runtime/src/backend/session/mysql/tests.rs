@@ -1,0 +1,252 @@
+//! Against real servers, named by `DLOCK_TEST_MYSQL_URL` and `DLOCK_TEST_MARIADB_URL`: every test runs on both.
+
+mod facts;
+mod opening;
+mod waits;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::{FromValue, Queryable};
+
+use super::settings::Flavor;
+use super::{MySqlDriver, MySqlSession};
+use crate::backend::session::driver::{Driver, DriverError, Session, SessionSettings, Wait};
+use crate::endpoint::MySqlEndpoint;
+use crate::key::{Mode, ServerKey};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(20);
+
+/// One of the two servers.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    variable: &'static str,
+    flavor: Flavor,
+}
+
+const SERVERS: [Server; 2] = [
+    Server {
+        variable: "DLOCK_TEST_MYSQL_URL",
+        flavor: Flavor::MySql,
+    },
+    Server {
+        variable: "DLOCK_TEST_MARIADB_URL",
+        flavor: Flavor::MariaDb,
+    },
+];
+
+/// Runs a test on both servers, one after the other.
+fn on_both<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
+    for server in SERVERS {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime
+            .expect("a runtime for the test")
+            .block_on(test(server));
+    }
+}
+
+impl Server {
+    fn endpoint(self) -> MySqlEndpoint {
+        let url = std::env::var(self.variable)
+            .unwrap_or_else(|_| panic!("{} must name a server for the tests", self.variable));
+        let url = url.replacen("mariadb://", "mysql://", 1);
+        let opts = mysql_async::Opts::from_url(&url).expect("a MySQL URL");
+        MySqlEndpoint {
+            opts,
+            address: "the test server".into(),
+            database: None,
+        }
+    }
+
+    fn driver(self) -> MySqlDriver {
+        MySqlDriver::new(self.endpoint(), settings())
+    }
+
+    async fn session(self) -> MySqlSession {
+        self.driver()
+            .connect()
+            .await
+            .expect("a session on the test server")
+    }
+}
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        limit: LIMIT,
+        connect_timeout: Duration::from_secs(10),
+        namespace: "driver tests".into(),
+        application_name: "dlock driver tests".into(),
+    }
+}
+
+/// A key that no other test uses.
+fn fresh_key() -> ServerKey {
+    ServerKey::Name(format!("dlock-test:{:032x}", fastrand::u128(..)).into())
+}
+
+async fn one<T: FromValue + Send>(session: &MySqlSession, sql: &str) -> T {
+    let sql: Arc<str> = sql.into();
+    session
+        .value(sql, ())
+        .await
+        .expect("a statement of the test")
+        .expect("a value")
+}
+
+async fn is_waiting(session: &MySqlSession, id: u64) -> bool {
+    let sql = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {id} AND state = 'User lock'"
+    );
+    one::<u64>(session, &sql).await == 1
+}
+
+/// Completes when the server shows that session `id` waits for a named lock, and only then.
+async fn until_waiting(session: &MySqlSession, id: u64) {
+    while !is_waiting(session, id).await {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn assert_gone<T: std::fmt::Debug>(result: Result<T, DriverError>) {
+    assert!(
+        matches!(result, Err(DriverError::Gone { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_lock_excludes_other_sessions_until_it_is_given_back() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        assert!(!b.try_lock(&key, Mode::Exclusive).await.unwrap());
+        assert!(!b.unlock(&key, Mode::Exclusive).await.unwrap());
+        assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
+        assert!(!a.unlock(&key, Mode::Exclusive).await.unwrap());
+        assert!(b.try_lock(&key, Mode::Exclusive).await.unwrap());
+    });
+}
+
+#[test]
+fn a_shared_lock_is_refused() {
+    on_both(|server| async move {
+        assert!(!server.driver().has_shared_mode());
+        let error = server
+            .session()
+            .await
+            .try_lock(&fresh_key(), Mode::Shared)
+            .await
+            .unwrap_err();
+        let DriverError::Refused { message, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(message.contains("no shared mode"), "{message}");
+    });
+}
+
+#[test]
+fn operations_of_one_session_wait_for_their_turn() {
+    on_both(|server| async move {
+        let session = server.session().await;
+        let keys: Vec<_> = (0..50).map(|_| fresh_key()).collect();
+        let tries = keys
+            .iter()
+            .map(|key| session.try_lock(key, Mode::Exclusive));
+        for locked in futures_util::future::join_all(tries).await {
+            assert!(locked.unwrap());
+        }
+        let releases = keys.iter().map(|key| session.unlock(key, Mode::Exclusive));
+        for unlocked in futures_util::future::join_all(releases).await {
+            assert!(unlocked.unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_closed_session_frees_its_locks_at_once() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        a.close();
+        assert_eq!(&*a.closed().await, "closed by this process");
+        assert_eq!(
+            b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap(),
+            Wait::Granted
+        );
+        assert_gone(a.try_lock(&key, Mode::Exclusive).await);
+    });
+}
+
+/// No task of the driver has to run for it: the runtime stands still.
+#[test]
+fn a_dropped_session_frees_its_locks_without_its_runtime() {
+    for server in SERVERS {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let (stopped, other) = (runtime(), runtime());
+        let key = fresh_key();
+        let a = stopped.block_on(server.session());
+        assert!(stopped.block_on(a.try_lock(&key, Mode::Exclusive)).unwrap());
+        drop(a);
+        let granted = other.block_on(async {
+            server
+                .session()
+                .await
+                .wait_lock(&key, Mode::Exclusive, LONG)
+                .await
+        });
+        assert_eq!(granted.unwrap(), Wait::Granted);
+    }
+}
+
+#[test]
+fn a_killed_session_is_seen_at_the_next_statement() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        let kill = format!("KILL {}", a.facts.id);
+        b.slot.run(move |conn| conn.query_drop(kill)).await.unwrap();
+        assert_eq!(
+            b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap(),
+            Wait::Granted
+        );
+        assert_gone(a.check().await);
+        a.closed().await;
+        assert_gone(a.unlock(&key, Mode::Exclusive).await);
+    });
+}
+
+#[test]
+fn the_holder_is_named() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        assert_eq!(b.holder(&key).await.unwrap(), None);
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        let holder = b.holder(&key).await.unwrap().expect("a holder");
+        assert_eq!(holder.session, i64::try_from(a.facts.id).ok());
+        assert!(!holder.this_process);
+        let user: String = one(&a, "SELECT SUBSTRING_INDEX(USER(), '@', 1)").await;
+        let client = holder.client.expect("the user and the address");
+        assert!(client.starts_with(&format!("{user}@")), "{client}");
+        // MariaDB keeps the attributes only where its performance schema is switched on.
+        if one::<i64>(&a, "SELECT @@GLOBAL.performance_schema").await == 1 {
+            let program = format!("dlock driver tests (process {})", std::process::id());
+            assert_eq!(holder.program, Some(program));
+        }
+        assert!(
+            a.holder(&key)
+                .await
+                .unwrap()
+                .expect("a holder")
+                .this_process
+        );
+    });
+}

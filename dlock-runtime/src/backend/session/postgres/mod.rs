@@ -1,0 +1,364 @@
+//! PostgreSQL: advisory locks of the session.
+
+mod errors;
+mod settings;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{CancelToken, Client, Row};
+
+use super::driver::{ConnectError, Driver, DriverError, Session, SessionSettings, Wait};
+use super::ending::Ending;
+use crate::endpoint::PostgresEndpoint;
+use crate::error::Holder;
+use crate::key::{self, Mode, ServerKey};
+use settings::Facts;
+use statements::{Cached, Statements};
+
+/// How often a statement is sent again that a stray cancel request has ended before it did its work.
+const TRIES: usize = 3;
+
+/// Opens sessions on a PostgreSQL server.
+pub(crate) struct PostgresDriver {
+    endpoint: Arc<PostgresEndpoint>,
+    settings: SessionSettings,
+}
+
+impl PostgresDriver {
+    pub(crate) fn new(mut endpoint: PostgresEndpoint, settings: SessionSettings) -> Self {
+        endpoint
+            .config
+            .application_name(&*settings.application_name);
+        PostgresDriver {
+            endpoint: Arc::new(endpoint),
+            settings,
+        }
+    }
+
+    async fn open(&self) -> Result<PostgresSession, ConnectError> {
+        let (client, connection) = self.endpoint.connect().await.map_err(errors::connecting)?;
+        let ending = Ending::new();
+        let task = tokio::spawn({
+            let ending = ending.clone();
+            async move {
+                match connection.await {
+                    Ok(()) => ending.end("the connection was closed"),
+                    Err(error) => ending.end(&errors::describe(&error)),
+                }
+            }
+        });
+        // From here on, dropping this future closes the connection.
+        let connection = Connection {
+            task: task.abort_handle(),
+            ending,
+        };
+        let facts = settings::apply(&client, self.settings.limit).await?;
+        Ok(PostgresSession {
+            cancel: client.cancel_token(),
+            client,
+            connection,
+            endpoint: Arc::clone(&self.endpoint),
+            cancel_timeout: self.settings.connect_timeout,
+            statements: Statements::default(),
+            facts,
+        })
+    }
+}
+
+impl Driver for PostgresDriver {
+    type Session = PostgresSession;
+
+    async fn connect(&self) -> Result<PostgresSession, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        timeout(limit, self.open()).await.unwrap_or_else(|_| {
+            Err(ConnectError::Unreachable {
+                reason: format!("{} did not answer within {limit:?}", self.endpoint.address),
+                source: None,
+            })
+        })
+    }
+
+    fn server_key(&self, key: &str) -> ServerKey {
+        ServerKey::Number(key::postgres_key(&self.settings.namespace, key))
+    }
+
+    fn has_shared_mode(&self) -> bool {
+        true
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint.address
+    }
+}
+
+/// A connection to PostgreSQL. Several operations may be under way at once: the driver sends them one behind the
+/// other without waiting for the answers.
+pub(crate) struct PostgresSession {
+    client: Client,
+    connection: Connection,
+    cancel: CancelToken,
+    endpoint: Arc<PostgresEndpoint>,
+    cancel_timeout: Duration,
+    statements: Statements,
+    facts: Facts,
+}
+
+/// The task that polls the socket; dropping it closes the socket.
+struct Connection {
+    task: AbortHandle,
+    ending: Ending,
+}
+
+impl Connection {
+    fn close(&self) {
+        self.ending.end("closed by this process");
+        self.task.abort();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl PostgresSession {
+    /// Sends one statement and reads its one row.
+    async fn row(
+        &self,
+        cached: &Cached,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, DriverError> {
+        let result = async {
+            let statement = cached.get(&self.client).await?;
+            self.client.query_one(statement, params).await
+        };
+        result.await.map_err(|error| self.explain(error))
+    }
+
+    /// A closed connection is reported with the reason that the socket's task has seen.
+    fn explain(&self, error: tokio_postgres::Error) -> DriverError {
+        match (error.is_closed(), self.connection.ending.reason()) {
+            (true, Some(reason)) => DriverError::Gone {
+                reason: reason.to_string(),
+                source: Some(Arc::new(error)),
+            },
+            _ => errors::statement(error),
+        }
+    }
+
+    /// Sends a statement that answers yes or no.
+    async fn ask(
+        &self,
+        cached: &Cached,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<bool, DriverError> {
+        let row = self.row(cached, params).await?;
+        row.try_get(0).map_err(|error| self.explain(error))
+    }
+
+    /// Whether this session holds the lock: the only proof after an error.
+    async fn holds(&self, number: i64, mode: Mode) -> Result<bool, DriverError> {
+        let held_mode = match mode {
+            Mode::Exclusive => "ExclusiveLock",
+            Mode::Shared => "ShareLock",
+        };
+        let mut tries = 1;
+        loop {
+            match self
+                .ask(&self.statements.holds, &[&number, &held_mode])
+                .await
+            {
+                // A late cancel request hits whatever runs next, and that is this question.
+                Err(error) if errors::is_interruption(&error) && tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+}
+
+impl Session for PostgresSession {
+    async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        let number = number(key)?;
+        let statement = match mode {
+            Mode::Exclusive => &self.statements.try_lock,
+            Mode::Shared => &self.statements.try_lock_shared,
+        };
+        let mut tries = 1;
+        loop {
+            match self.ask(statement, &[&number]).await {
+                Err(error) if errors::proves_nothing(&error) => {
+                    if self.holds(number, mode).await? {
+                        return Ok(true);
+                    }
+                    if tries == TRIES {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn wait_lock(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+        at_most: Duration,
+    ) -> Result<Wait, DriverError> {
+        let number = number(key)?;
+        let statement = match mode {
+            Mode::Exclusive => &self.statements.lock,
+            Mode::Shared => &self.statements.lock_shared,
+        };
+        let milliseconds = lock_timeout(at_most).to_string();
+        match self.row(statement, &[&milliseconds, &number]).await {
+            Ok(_) => Ok(Wait::Granted),
+            Err(error) if errors::proves_nothing(&error) => {
+                if self.holds(number, mode).await? {
+                    Ok(Wait::Granted)
+                } else if errors::is_time_out(&error) {
+                    Ok(Wait::TimedOut)
+                } else if errors::is_interruption(&error) {
+                    Ok(Wait::Interrupted)
+                } else {
+                    Err(error)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The driver returns when the request has left, and PostgreSQL carries it out a moment later, in a process of
+    /// its own: nothing on this session's connection says when. Only a wait that ends as interrupted has used the
+    /// request up. After any other end it may still hit the next statement: such a session must be closed.
+    async fn interrupt(&self, _helper: &Self) -> Result<(), DriverError> {
+        match timeout(self.cancel_timeout, self.endpoint.cancel(&self.cancel)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(DriverError::Gone {
+                reason: format!(
+                    "the wait could not be cancelled: {}",
+                    errors::describe(&error)
+                ),
+                source: Some(Arc::new(error)),
+            }),
+            Err(_) => Err(DriverError::Gone {
+                reason: "the wait could not be cancelled: the server did not answer".to_owned(),
+                source: None,
+            }),
+        }
+    }
+
+    async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        let number = number(key)?;
+        let statement = match mode {
+            Mode::Exclusive => &self.statements.unlock,
+            Mode::Shared => &self.statements.unlock_shared,
+        };
+        let mut tries = 1;
+        loop {
+            match self.ask(statement, &[&number]).await {
+                Err(error) if errors::is_interruption(&error) => {
+                    // Unlocking is not undone by the error: what is not held any more was given back by us.
+                    if !self.holds(number, mode).await? {
+                        return Ok(true);
+                    }
+                    if tries == TRIES {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), DriverError> {
+        let (class, object) = self.facts.sentinel;
+        let row = self.row(&self.statements.check, &[&class, &object]).await?;
+        let seen: Result<(i32, bool, i64, bool), tokio_postgres::Error> = (|| {
+            Ok((
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+            ))
+        })();
+        let (pid, standby, started, sentinel) = seen.map_err(|error| self.explain(error))?;
+        let lost = if started != self.facts.started {
+            "another server answers, or the server was restarted".to_owned()
+        } else if pid != self.facts.pid {
+            format!(
+                "server process {pid} answers in place of {}",
+                self.facts.pid
+            )
+        } else if standby {
+            "the server has become a standby".to_owned()
+        } else if !sentinel {
+            "the session was reset: all its locks are released".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(DriverError::Gone {
+            reason: lost,
+            source: None,
+        })
+    }
+
+    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
+        let number = number(key)?;
+        let statements = &self.statements;
+        let found = async {
+            let statement = statements.holder.get(&self.client).await?;
+            let Some(row) = self.client.query_opt(statement, &[&number]).await? else {
+                return Ok(None);
+            };
+            let session: i32 = row.try_get(0)?;
+            let program: Option<String> = row.try_get(1)?;
+            Ok(Some(Holder {
+                program: program.filter(|name| !name.is_empty()),
+                client: row.try_get(2)?,
+                session: Some(session.into()),
+                this_process: session == self.facts.pid,
+            }))
+        };
+        found.await.map_err(|error| self.explain(error))
+    }
+
+    async fn closed(&self) -> Arc<str> {
+        self.connection.ending.ended().await
+    }
+
+    fn close(&self) {
+        self.connection.close();
+    }
+
+    fn server(&self) -> &str {
+        &self.facts.server
+    }
+}
+
+fn number(key: &ServerKey) -> Result<i64, DriverError> {
+    match key {
+        ServerKey::Number(number) => Ok(*number),
+        ServerKey::Name(name) => Err(DriverError::Refused {
+            code: "42804".to_owned(),
+            message: format!("advisory locks have numbers, not names such as {name:?}"),
+            source: None,
+        }),
+    }
+}
+
+/// In milliseconds, rounded up; never 0, which would mean without limit.
+fn lock_timeout(at_most: Duration) -> i32 {
+    let milliseconds = at_most.as_nanos().div_ceil(1_000_000);
+    i32::try_from(milliseconds).unwrap_or(i32::MAX).max(1)
+}

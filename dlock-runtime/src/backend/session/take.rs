@@ -1,0 +1,281 @@
+//! Taking one lock: try on the keeper, then wait on a waiter.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time;
+
+use super::driver::{Driver, DriverError, Session, Wait};
+use super::live::Live;
+use super::{Permit, SessionLocks, hold};
+use crate::backend::{Errand, Progress, Taken, Trouble};
+use crate::clock::Moment;
+
+/// The pause between two tries while every waiter is busy: drawn anew each time, so that processes do not try in
+/// step.
+const BETWEEN_TRIES: (u64, u64) = (50, 150);
+
+/// How soon the server must end a wait by itself for an interruption not to be worth a message.
+const ENDS_BY_ITSELF: Duration = Duration::from_millis(20);
+
+/// How long an interruption may take before the connection is closed.
+const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
+
+/// MySQL waits for whole seconds only, and rounds up.
+const ROUNDED_UP_BY: Duration = Duration::from_secs(1);
+
+/// One step's outcome: the errand has ended, or goes on.
+type Step<T> = Result<T, Taken>;
+
+/// Takes the lock of an errand, or ends without it.
+pub(super) async fn take<D: Driver>(locks: &SessionLocks<D>, errand: &Errand) -> Taken {
+    let mut attempt = Attempt {
+        locks,
+        errand,
+        reconnected: false,
+    };
+    loop {
+        if let Err(taken) = attempt.round().await {
+            return taken;
+        }
+    }
+}
+
+struct Attempt<'a, D: Driver> {
+    locks: &'a SessionLocks<D>,
+    errand: &'a Errand,
+    /// Whether a connection was found dead and no reconnection has failed or succeeded since: the first death only
+    /// means that the server closed the connection some time ago.
+    reconnected: bool,
+}
+
+impl<D: Driver> Attempt<'_, D> {
+    /// A try, and where that fails a wait.
+    async fn round(&mut self) -> Step<()> {
+        let Some(permit) = self.try_until_permitted().await? else {
+            return Ok(());
+        };
+        let waiter = tokio::select! {
+            waiter = self.locks.waiters.check_out() => waiter,
+            () = self.errand.called_off() => return Err(Taken::CalledOff),
+        };
+        if let Ok(waiter) = waiter {
+            return self.wait(waiter, permit).await;
+        }
+        // No connection to be had: tries on the keeper have to do, and the permit serves others.
+        drop(permit);
+        self.pause_between_tries().await
+    }
+
+    /// Tries on the keeper, and again from time to time while too many others wait. `None`: the server could not
+    /// be asked; start anew.
+    async fn try_until_permitted(&mut self) -> Step<Option<Permit>> {
+        let mut permit = pin!(self.locks.waiters.permit());
+        loop {
+            if !self.try_once().await? {
+                return Ok(None);
+            }
+            if self.errand.is_called_off() {
+                return Err(Taken::CalledOff);
+            }
+            tokio::select! {
+                biased;
+                () = self.errand.called_off() => return Err(Taken::CalledOff),
+                permit = &mut permit => return Ok(Some(permit)),
+                () = time::sleep(jitter()) => {}
+            }
+        }
+    }
+
+    /// One try on the keeper. `true`: somebody else holds the lock.
+    async fn try_once(&mut self) -> Step<bool> {
+        let keeper = tokio::select! {
+            biased;
+            () = self.errand.called_off() => return Err(Taken::CalledOff),
+            keeper = self.locks.keeper.get() => keeper,
+        };
+        let keeper = match keeper {
+            Ok(keeper) => keeper,
+            Err(trouble) => {
+                self.trouble(trouble).await?;
+                return Ok(false);
+            }
+        };
+        // From here the try runs to its end, also when the errand is called off: an answer that nobody reads
+        // could be a lock that nobody knows of.
+        let sent = Moment::now();
+        let tried = keeper
+            .session()
+            .try_lock(&self.errand.key, self.errand.mode);
+        match keeper.ask(tried).await {
+            Ok(true) => {
+                keeper.confirm(sent);
+                Err(hold::<D>(keeper, self.errand, None))
+            }
+            Ok(false) => {
+                self.reconnected = false;
+                self.errand.report(Progress::Busy);
+                Ok(true)
+            }
+            Err(error) => {
+                self.failed(error).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Waits in the server's queue, for a while.
+    async fn wait(&mut self, waiter: Arc<Live<D::Session>>, permit: Permit) -> Step<()> {
+        let errand = self.errand;
+        let at_most = self.longest_wait();
+        let overdue = at_most + ROUNDED_UP_BY + self.locks.limits.answer();
+        let sent = Moment::now();
+        let answer = {
+            let _quiet = waiter.without_heartbeat();
+            let session = waiter.session();
+            let mut waiting = pin!(session.wait_lock(&errand.key, errand.mode, at_most));
+            tokio::select! {
+                biased;
+                answer = &mut waiting => answer,
+                reason = waiter.vitality().ended() => Err(gone(&reason)),
+                () = time::sleep(overdue) => Err(gone("the server did not end a wait in time")),
+                () = errand.called_off() => {
+                    let left = at_most.saturating_sub(Moment::now().since(sent));
+                    return Err(self.end_wait(&waiter, waiting, left).await);
+                }
+            }
+        };
+        drop(permit);
+        match answer {
+            Ok(Wait::Granted) => self.granted(waiter, sent).await,
+            Ok(Wait::TimedOut) => {
+                waiter.confirm(sent);
+                self.locks.waiters.put_back(waiter);
+                Ok(())
+            }
+            // Nobody of ours has interrupted it: another interruption may be on its way.
+            Ok(Wait::Interrupted) => {
+                waiter.lose("somebody else interrupted the wait");
+                Ok(())
+            }
+            Err(error) => {
+                waiter.lose(format!("the wait failed: {error}"));
+                self.failed(error).await
+            }
+        }
+    }
+
+    /// The errand was called off while the server waits: ends the wait, and leaves nothing behind.
+    async fn end_wait(
+        &self,
+        waiter: &Arc<Live<D::Session>>,
+        mut waiting: Pin<&mut impl Future<Output = Result<Wait, DriverError>>>,
+        left: Duration,
+    ) -> Taken {
+        if left < ENDS_BY_ITSELF
+            && let Ok(Ok(ended)) = time::timeout(2 * ENDS_BY_ITSELF, &mut waiting).await
+        {
+            if ended == Wait::Granted {
+                // Somebody may have joined the line meanwhile; the queue knows.
+                return self.hold_waiter(waiter.clone());
+            }
+            self.locks.waiters.put_back(waiter.clone());
+            return Taken::CalledOff;
+        }
+        let interrupted = async {
+            let keeper = self.locks.keeper.present();
+            let keeper = keeper.ok_or_else(|| gone("the keeper is not connected"))?;
+            waiter.session().interrupt(keeper.session()).await?;
+            waiting.await
+        };
+        match time::timeout(INTERRUPTED_WITHIN, interrupted).await {
+            Ok(Ok(Wait::Interrupted)) => self.locks.waiters.put_back(waiter.clone()),
+            Ok(Ok(Wait::Granted)) => {
+                // The interruption came too late, and would hit the next statement. Closing the connection frees
+                // the lock, but only some time later; this process's next request must find it free.
+                let _ = waiter.unlock(&self.errand.key, self.errand.mode).await;
+                waiter.lose("an interruption came too late");
+            }
+            Ok(Ok(Wait::TimedOut)) => waiter.lose("an interruption came too late"),
+            Ok(Err(_)) | Err(_) => waiter.lose("a wait could not be interrupted"),
+        }
+        Taken::CalledOff
+    }
+
+    /// A waiter was granted the lock.
+    async fn granted(&mut self, waiter: Arc<Live<D::Session>>, sent: Moment) -> Step<()> {
+        waiter.confirm(sent);
+        // Who was stopped during the wait looks again before the body starts.
+        if Moment::now().since(sent) > self.locks.limits.wait() + ROUNDED_UP_BY
+            && let Err(error) = waiter.check().await
+        {
+            return self.failed(error).await;
+        }
+        Err(self.hold_waiter(waiter))
+    }
+
+    fn hold_waiter(&self, waiter: Arc<Live<D::Session>>) -> Taken {
+        hold(waiter, self.errand, Some(self.locks.waiters.clone()))
+    }
+
+    /// A statement failed: the errand ends where the server refused it, and goes on where the connection is gone.
+    async fn failed(&mut self, error: DriverError) -> Step<()> {
+        match error {
+            DriverError::Refused {
+                code,
+                message,
+                source,
+            } => Err(Taken::Refused {
+                code,
+                message,
+                source,
+            }),
+            DriverError::Gone { .. } if !self.reconnected => {
+                self.reconnected = true;
+                Ok(())
+            }
+            DriverError::Gone { reason, source } => self.trouble(Trouble { reason, source }).await,
+        }
+    }
+
+    /// The server cannot be asked: says so, and waits until the next attempt makes sense.
+    async fn trouble(&mut self, trouble: Trouble) -> Step<()> {
+        self.errand.report(Progress::Trouble(trouble));
+        tokio::select! {
+            biased;
+            () = self.errand.called_off() => Err(Taken::CalledOff),
+            () = self.locks.keeper.pause() => Ok(()),
+        }
+    }
+
+    async fn pause_between_tries(&self) -> Step<()> {
+        tokio::select! {
+            biased;
+            () = self.errand.called_off() => Err(Taken::CalledOff),
+            () = time::sleep(jitter()) => Ok(()),
+        }
+    }
+
+    /// As long as somebody wants to wait, within the bound.
+    fn longest_wait(&self) -> Duration {
+        let bound = self.locks.limits.wait();
+        match self.errand.patience() {
+            Some(deadline) => deadline
+                .saturating_duration_since(Instant::now())
+                .clamp(Duration::from_millis(1), bound),
+            None => bound,
+        }
+    }
+}
+
+fn jitter() -> Duration {
+    Duration::from_millis(fastrand::u64(BETWEEN_TRIES.0..BETWEEN_TRIES.1))
+}
+
+fn gone(reason: &str) -> DriverError {
+    DriverError::Gone {
+        reason: reason.to_owned(),
+        source: None,
+    }
+}

@@ -1,0 +1,140 @@
+//! The connections that wait in the server's queue.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{self, Instant};
+
+use super::Limits;
+use super::driver::{ConnectError, Driver};
+use super::keeper;
+use super::live::Live;
+
+/// How long a connection that waits for nothing stays open.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The right to wait on the server.
+pub(super) type Permit = OwnedSemaphorePermit;
+
+/// The waiters of one locker: at most `max_waiters` wait at a time, and a connection that was used is kept for a
+/// while for the next.
+pub(super) struct Waiters<D: Driver> {
+    driver: Arc<D>,
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    pool: Mutex<Pool<D::Session>>,
+}
+
+struct Pool<S> {
+    /// The longest idle first.
+    idle: Vec<(Instant, Arc<Live<S>>)>,
+    /// Every connection that was handed out and has not come back, to be closed with the rest.
+    out: Vec<std::sync::Weak<Live<S>>>,
+    swept: bool,
+    closed: Option<Arc<str>>,
+}
+
+impl<D: Driver> Waiters<D> {
+    pub(super) fn new(driver: Arc<D>, limits: Limits) -> Arc<Waiters<D>> {
+        Arc::new(Waiters {
+            driver,
+            limits,
+            permits: Arc::new(Semaphore::new(limits.max_waiters)),
+            pool: Mutex::new(Pool {
+                idle: Vec::new(),
+                out: Vec::new(),
+                swept: false,
+                closed: None,
+            }),
+        })
+    }
+
+    /// The right to wait, in the order of asking.
+    pub(super) async fn permit(&self) -> Permit {
+        match self.permits.clone().acquire_owned().await {
+            Ok(permit) => permit,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// A connection that holds nothing.
+    pub(super) async fn check_out(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
+        let idle = {
+            let mut pool = self.pool();
+            std::iter::from_fn(|| pool.idle.pop()).find(|(_, live)| live.vitality().stands())
+        };
+        let live = match idle {
+            Some((_, live)) => live,
+            None => keeper::open(&*self.driver, self.limits).await?,
+        };
+        let mut pool = self.pool();
+        if let Some(reason) = &pool.closed {
+            live.lose(reason.clone());
+        }
+        pool.out.retain(|out| out.strong_count() > 0);
+        pool.out.push(Arc::downgrade(&live));
+        Ok(live)
+    }
+
+    /// A connection comes back; it holds nothing.
+    pub(super) fn put_back(self: &Arc<Self>, live: Arc<Live<D::Session>>) {
+        let mut pool = self.pool();
+        pool.out.retain(|out| out.as_ptr() != Arc::as_ptr(&live));
+        if pool.closed.is_some() || pool.idle.len() >= self.limits.max_waiters {
+            drop(pool);
+            live.lose("no longer needed");
+            return;
+        }
+        pool.idle.push((Instant::now(), live));
+        if !std::mem::replace(&mut pool.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Ends every connection.
+    pub(super) fn close(&self, reason: &str) {
+        let mut pool = self.pool();
+        pool.closed = Some(reason.into());
+        let idle = std::mem::take(&mut pool.idle);
+        let out = std::mem::take(&mut pool.out);
+        drop(pool);
+        for (_, live) in idle {
+            live.lose(reason);
+        }
+        for live in out.iter().filter_map(std::sync::Weak::upgrade) {
+            live.lose(reason);
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool<D::Session>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that were idle for too long, until none is left.
+async fn sweep<D: Driver>(waiters: std::sync::Weak<Waiters<D>>) {
+    loop {
+        time::sleep(IDLE / 2).await;
+        let Some(waiters) = waiters.upgrade() else {
+            return;
+        };
+        let mut pool = waiters.pool();
+        let fresh = pool
+            .idle
+            .iter()
+            .position(|(since, _)| since.elapsed() < IDLE)
+            .unwrap_or(pool.idle.len());
+        let old: Vec<_> = pool.idle.drain(..fresh).collect();
+        pool.swept = !pool.idle.is_empty();
+        let done = !pool.swept;
+        drop(pool);
+        for (_, live) in old {
+            live.lose("no longer needed");
+        }
+        if done {
+            return;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether a hold can still be vouched for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use crate::clock::Moment;
+
+/// What vouches for holds: one for each server session, shared by every lock that the session holds.
+///
+/// It ends in one of two ways, and never comes back: somebody calls [`lose`](Self::lose), or the last confirmation
+/// grows too old. The second needs no thread to notice it: every look compares the clock, so that a process that
+/// was stopped finds its holds lost before it does anything else.
+pub(crate) struct Vitality {
+    /// Until when the last confirmation counts, on [`clock`](crate::clock), in nanoseconds.
+    valid_until: AtomicU64,
+    lost: OnceCell<Arc<str>>,
+    bell: Arc<Notify>,
+}
+
+impl Vitality {
+    /// Vouched for until `valid_until`; without limit when there is none.
+    pub(crate) fn new(valid_until: Option<Moment>) -> Arc<Vitality> {
+        Arc::new(Vitality {
+            valid_until: AtomicU64::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
+            lost: OnceCell::new(),
+            bell: Arc::default(),
+        })
+    }
+
+    /// The server confirmed the session with a statement that was sent at `sent`.
+    pub(crate) fn confirm(&self, sent: Moment, lasts: Duration) {
+        self.valid_until
+            .fetch_max(sent.plus(lasts).as_nanos(), Ordering::AcqRel);
+    }
+
+    /// Ends it, once: the first reason stays.
+    pub(crate) fn lose(&self, reason: impl Into<Arc<str>>) {
+        if self.lost.set(reason.into()).is_ok() {
+            self.bell.notify_waiters();
+        }
+    }
+
+    /// Why it ended, or `None` while it stands.
+    pub(crate) fn lost(&self) -> Option<Arc<str>> {
+        if let Some(reason) = self.lost.get() {
+            return Some(reason.clone());
+        }
+        let valid_until = self.valid_until.load(Ordering::Acquire);
+        if valid_until == u64::MAX || Moment::now() < Moment::from_nanos(valid_until) {
+            return None;
+        }
+        self.lose("the server has not confirmed the hold in time: the process, the network or the server was stalled");
+        self.lost.get().cloned()
+    }
+
+    /// Whether it stands.
+    pub(crate) fn stands(&self) -> bool {
+        self.lost().is_none()
+    }
+
+    /// How long the last confirmation still counts.
+    pub(crate) fn remaining(&self) -> Duration {
+        Moment::from_nanos(self.valid_until.load(Ordering::Acquire)).since(Moment::now())
+    }
+
+    /// Rings when it ends. Look at [`lost`](Self::lost) after the bell was made and polled once, not before.
+    pub(crate) fn bell(&self) -> OwnedNotified {
+        self.bell.clone().notified_owned()
+    }
+
+    /// Completes when it ends, with the reason.
+    pub(crate) async fn ended(&self) -> Arc<str> {
+        loop {
+            let mut bell = std::pin::pin!(self.bell());
+            bell.as_mut().enable();
+            if let Some(reason) = self.lost() {
+                return reason;
+            }
+            bell.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::block_on;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_reason_stays() {
+        let vitality = Vitality::new(None);
+        assert!(vitality.stands());
+        vitality.lose("first");
+        vitality.lose("second");
+        assert_eq!(vitality.lost().as_deref(), Some("first"));
+    }
+
+    #[test]
+    fn a_confirmation_counts_from_the_moment_it_was_asked_for() {
+        let long_ago = Moment::from_nanos(0);
+        let vitality = Vitality::new(Some(long_ago));
+        vitality.confirm(long_ago, SECOND);
+        assert!(!vitality.stands());
+    }
+
+    #[test]
+    fn what_has_ended_cannot_be_confirmed() {
+        let vitality = Vitality::new(Some(Moment::from_nanos(0)));
+        assert!(!vitality.stands());
+        vitality.confirm(Moment::now(), 60 * SECOND);
+        assert!(!vitality.stands());
+    }
+
+    #[test]
+    fn the_end_wakes_who_waits_for_it() {
+        let vitality = Vitality::new(Some(Moment::now().plus(60 * SECOND)));
+        let other = vitality.clone();
+        let waiter = std::thread::spawn(move || block_on(other.ended()));
+        vitality.lose("killed");
+        assert_eq!(&*waiter.join().expect("the waiting thread"), "killed");
+    }
+}

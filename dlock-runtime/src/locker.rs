@@ -1,0 +1,184 @@
+//! The handle on one server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+
+use crate::backend::{self, Opened};
+use crate::config::Config;
+use crate::error::{Error, InitError};
+use crate::global;
+use crate::io::Io;
+use crate::lock::Lock;
+use crate::park::block_on;
+use crate::queue::Queue;
+use crate::scope::{self, Scoped};
+
+/// A connected server, from which locks are taken.
+///
+/// A cheap clone: all clones share the connections and the lines in this process. The connections close when the
+/// last clone, guard and waiting request are gone, or with [`shutdown`](Self::shutdown).
+#[derive(Clone)]
+pub struct Locker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    server: String,
+    queue: Arc<Queue>,
+}
+
+/// What [`Locker::shutdown`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many locks were still held when the patience ended. Their holders were told that they are lost, and the
+    /// server freed them with the connections.
+    pub cut: usize,
+}
+
+impl Locker {
+    /// Connects to the server of a configuration, and returns when it was reached and its settings were confirmed.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]: the settings contradict each other, the server cannot be reached within the connect time-out,
+    /// refuses the login, or cannot keep these locks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection that was being opened.
+    pub async fn connect(config: Config) -> Result<Locker, InitError> {
+        config.check()?;
+        let io = Io::get()?;
+        let (reply, answer) = oneshot::channel();
+        let connecting = io.clone();
+        let task = io.spawn(
+            async move {
+                let _ = reply.send(open(config, connecting).await);
+            },
+            |_| {},
+        );
+        let _abort = AbortOnDrop(task);
+        match answer.await {
+            Ok(locker) => locker,
+            Err(oneshot::Canceled) => Err(InitError::Thread {
+                reason: "it panicked while connecting".into(),
+            }),
+        }
+    }
+
+    /// As [`connect`](Self::connect), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking(config: Config) -> Result<Locker, InitError> {
+        block_on(Locker::connect(config))
+    }
+
+    /// The lock of a key: 1 to 1024 bytes of UTF-8 without NUL. Whether the key is valid shows when it is acquired.
+    pub fn lock(&self, key: impl Into<Arc<str>>) -> Lock {
+        Lock::new(self.clone(), key.into())
+    }
+
+    /// Makes this locker the one that `#[db_locked]` functions and the functions of the crate use.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::AlreadyInitialized`] when there is one, and `dlock::shutdown` was not called.
+    pub fn install_global(&self) -> Result<(), InitError> {
+        global::install(self)
+    }
+
+    /// Polls a future with this locker in place of the global one: for tests that run side by side in one process.
+    /// Tasks that the future spawns do not inherit it.
+    pub fn scope<F: Future>(&self, future: F) -> Scoped<F> {
+        Scoped::new(self.clone(), future)
+    }
+
+    /// Calls a closure with this locker in place of the global one. Threads that it starts do not inherit it.
+    pub fn scope_sync<R>(&self, f: impl FnOnce() -> R) -> R {
+        scope::enter(self.clone(), f)
+    }
+
+    /// What the server is: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`, `memory`.
+    pub fn server(&self) -> &str {
+        &self.inner.server
+    }
+
+    /// Refuses new requests and those that wait ([`Error::ShutDown`]), waits up to `patience` for the locks that
+    /// are held to be released, and closes every connection. What is still held then is lost, and its holders are
+    /// told. Once is enough; a second call finds nothing to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the locker refusing, with its connections open.
+    pub async fn shutdown(&self, patience: Duration) -> Report {
+        let queue = &self.inner.queue;
+        queue.close(&Error::ShutDown);
+        if queue.io().check().is_err() {
+            return Report::default();
+        }
+        let (reply, answer) = oneshot::channel::<()>();
+        let draining = queue.clone();
+        let task = queue.io().spawn(
+            async move {
+                let _ = tokio::time::timeout(patience, draining.drained()).await;
+                drop(reply);
+            },
+            |_| {},
+        );
+        let _abort = AbortOnDrop(task);
+        let _ = answer.await;
+        let report = Report { cut: queue.held() };
+        queue.cut("dlock was shut down");
+        report
+    }
+
+    /// As [`shutdown`](Self::shutdown), for callers that are not async.
+    pub fn shutdown_blocking(&self, patience: Duration) -> Report {
+        block_on(self.shutdown(patience))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.inner.queue
+    }
+}
+
+impl fmt::Debug for Locker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locker")
+            .field("server", &self.inner.server)
+            .field("config", &self.inner.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stops a task of the I/O thread whose caller has gone.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs on the I/O thread.
+async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
+    let Opened { backend, server } = backend::open(&config).await?;
+    Ok(Locker {
+        inner: Arc::new(Inner {
+            queue: Queue::new(backend, io),
+            config,
+            server,
+        }),
+    })
+}

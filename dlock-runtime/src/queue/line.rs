@@ -1,0 +1,247 @@
+//! One lock's line: who waits, and what is known of the lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+use smallvec::{SmallVec, smallvec};
+use tokio::task::AbortHandle;
+
+use super::{Patience, Refusal, Request};
+use crate::backend::{Errand, Hold, Progress};
+use crate::error::Error;
+use crate::hold::Vitality;
+use crate::key::Mode;
+
+/// A lock that somebody in this process holds, takes or waits for.
+pub(super) struct Entry {
+    pub(super) line: VecDeque<Waiting>,
+    pub(super) state: State,
+}
+
+/// What this process does with the lock at present.
+pub(super) enum State {
+    /// An errand is under way. Those in line wait for it.
+    Taking(Arc<Errand>),
+    /// The callers with these ids hold it.
+    Held {
+        hold: Hold,
+        mode: Mode,
+        holders: SmallVec<[u64; 2]>,
+    },
+    /// It goes back to the server.
+    GivingBack,
+}
+
+/// A caller in line.
+pub(super) struct Waiting {
+    pub(super) id: u64,
+    pub(super) key: Arc<str>,
+    pub(super) mode: Mode,
+    pub(super) patience: Patience,
+    pub(super) name_holder: bool,
+    pub(super) since: Instant,
+    pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
+    pub(super) timer: Option<Timer>,
+}
+
+/// A caller's deadline; dropping it stops the clock.
+pub(super) struct Timer(pub(super) AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What became of a hold when a caller let go of it.
+pub(super) enum LetGo {
+    /// The caller did not hold it.
+    NotHolder,
+    /// Other readers still do.
+    OthersHold(Arc<Vitality>),
+    /// It has to go back.
+    Last(Hold),
+}
+
+impl Waiting {
+    pub(super) fn new(
+        id: u64,
+        request: &Request,
+    ) -> (Waiting, oneshot::Receiver<Result<Arc<Vitality>, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            id,
+            key: request.key.text().clone(),
+            mode: request.mode,
+            patience: request.patience,
+            name_holder: request.name_holder,
+            since: Instant::now(),
+            reply,
+            timer: None,
+        };
+        (waiting, answer)
+    }
+
+    pub(super) fn waited(&self) -> Duration {
+        match self.patience {
+            Patience::OneTry { .. } => Duration::ZERO,
+            _ => self.since.elapsed(),
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn held(hold: Hold, mode: Mode, holder: u64) -> Entry {
+        Entry {
+            line: VecDeque::new(),
+            state: State::Held {
+                hold,
+                mode,
+                holders: smallvec![holder],
+            },
+        }
+    }
+
+    pub(super) fn taking(errand: Arc<Errand>, first: Waiting) -> Entry {
+        Entry {
+            line: VecDeque::from([first]),
+            state: State::Taking(errand),
+        }
+    }
+
+    /// Lets a reader in beside the readers who hold the lock, unless somebody waits already.
+    pub(super) fn share(&mut self, id: u64, mode: Mode) -> Option<Arc<Vitality>> {
+        match &mut self.state {
+            State::Held {
+                hold,
+                mode: Mode::Shared,
+                holders,
+            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands() => {
+                holders.push(id);
+                Some(hold.vitality.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a newcomer need not even line up.
+    pub(super) fn refusal_of(&self, newcomer: &Waiting) -> Option<Refusal> {
+        if !matches!(newcomer.patience, Patience::OneTry { .. }) {
+            return None;
+        }
+        match &self.state {
+            State::Held { .. } => Some(Refusal::HeldHere),
+            State::Taking(errand) => match errand.progress() {
+                Progress::Busy => Some(Refusal::HeldElsewhere { asked_now: false }),
+                Progress::Asked | Progress::Trouble(_) => None,
+            },
+            State::GivingBack => None,
+        }
+    }
+
+    pub(super) fn push(&mut self, waiting: Waiting) {
+        if let State::Taking(errand) = &self.state {
+            errand.wait_until(waiting.patience.deadline());
+        }
+        self.line.push_back(waiting);
+    }
+
+    /// When the last in line gives up; `None`: never.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        let deadlines = self.line.iter().map(|waiting| waiting.patience.deadline());
+        deadlines.reduce(|one, other| Some(one?.max(other?)))?
+    }
+
+    /// Takes a caller out of the line.
+    pub(super) fn remove(&mut self, id: u64) -> Option<Waiting> {
+        let position = self.line.iter().position(|waiting| waiting.id == id)?;
+        let waiting = self.line.remove(position);
+        self.call_off_unless_wanted();
+        waiting
+    }
+
+    /// Takes those out of the line who came for one try.
+    pub(super) fn remove_one_tries(&mut self) -> Vec<Waiting> {
+        let is_one_try = |waiting: &Waiting| matches!(waiting.patience, Patience::OneTry { .. });
+        if !self.line.iter().any(is_one_try) {
+            return Vec::new();
+        }
+        let (gone, staying): (Vec<_>, Vec<_>) = self.line.drain(..).partition(is_one_try);
+        self.line = staying.into();
+        self.call_off_unless_wanted();
+        gone
+    }
+
+    /// Takes the first out of the line, if it asked for this mode.
+    pub(super) fn pop(&mut self, mode: Mode) -> Option<Waiting> {
+        let wanted = self.line.front().is_some_and(|first| first.mode == mode);
+        wanted.then(|| self.line.pop_front()).flatten()
+    }
+
+    /// Empties the line.
+    pub(super) fn clear(&mut self) -> Vec<Waiting> {
+        let all = self.line.drain(..).collect();
+        self.call_off_unless_wanted();
+        all
+    }
+
+    /// Gives a lock to the first in line, and to the readers right behind a first reader. The second list are those
+    /// who came for one try and see it held. `Err`: nobody wants it.
+    pub(super) fn grant(
+        &mut self,
+        hold: Hold,
+        mode: Mode,
+    ) -> Result<(SmallVec<[Waiting; 1]>, Vec<Waiting>), Hold> {
+        let mut granted = SmallVec::new();
+        let mut holders = SmallVec::new();
+        while let Some(waiting) = self.pop(mode) {
+            holders.push(waiting.id);
+            granted.push(waiting);
+            if mode == Mode::Exclusive {
+                break;
+            }
+        }
+        if granted.is_empty() {
+            self.state = State::GivingBack;
+            return Err(hold);
+        }
+        self.state = State::Held {
+            hold,
+            mode,
+            holders,
+        };
+        Ok((granted, self.remove_one_tries()))
+    }
+
+    /// A holder lets go.
+    pub(super) fn let_go(&mut self, id: u64) -> LetGo {
+        let State::Held { hold, holders, .. } = &mut self.state else {
+            return LetGo::NotHolder;
+        };
+        let Some(position) = holders.iter().position(|holder| *holder == id) else {
+            return LetGo::NotHolder;
+        };
+        holders.swap_remove(position);
+        if !holders.is_empty() {
+            return LetGo::OthersHold(hold.vitality.clone());
+        }
+        match std::mem::replace(&mut self.state, State::GivingBack) {
+            State::Held { hold, .. } => LetGo::Last(hold),
+            State::Taking(_) | State::GivingBack => LetGo::NotHolder,
+        }
+    }
+
+    /// An errand goes on as long as the first in line wants what it fetches.
+    fn call_off_unless_wanted(&self) {
+        if let State::Taking(errand) = &self.state
+            && self
+                .line
+                .front()
+                .is_none_or(|first| first.mode != errand.mode)
+        {
+            errand.call_off();
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! The line before each lock, inside this process.
+//!
+//! A server session is re-entrant: it would be granted the same lock twice. So every request of the process lines
+//! up here first, under the lock's name as the *server* compares it, and at most one errand for a name goes to the
+//! server at a time. The errand belongs to the line, not to a caller: when the first caller gives up, the wait goes
+//! on for the next.
+
+mod line;
+mod place;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+use tokio::sync::Notify;
+use tokio::time;
+
+use crate::backend::{Backend, Errand, GivenBack, Hold, Progress, Taken, Trouble};
+use crate::error::{Busy, Error, Holder, Lost, Refused, Unavailable};
+use crate::hold::Vitality;
+use crate::io::Io;
+use crate::key::{Key, Mode, ServerKey};
+use line::{Entry, State, Waiting};
+pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
+
+/// How long the server may take to say who holds a lock. Longer, and it counts as unavailable.
+const HOLDER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a caller waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// One try; the server has until the moment given to answer it.
+    OneTry { answer_by: Instant },
+    /// Until a moment.
+    Until(Instant),
+    /// Without limit.
+    Forever,
+}
+
+impl Patience {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Patience::OneTry { answer_by } => Some(answer_by),
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Forever => None,
+        }
+    }
+}
+
+/// What a caller asks for.
+pub(crate) struct Request {
+    pub(crate) key: Key,
+    pub(crate) mode: Mode,
+    pub(crate) patience: Patience,
+    /// Whether a refusal has to name the holder, at the price of one more query.
+    pub(crate) name_holder: bool,
+}
+
+/// The lines of one locker.
+pub(crate) struct Queue {
+    backend: Arc<dyn Backend>,
+    io: Arc<Io>,
+    table: Mutex<Table>,
+    drained: Notify,
+}
+
+struct Table {
+    /// A name without requests and without a hold has no entry.
+    entries: HashMap<ServerKey, Entry>,
+    next_id: u64,
+    closed: Option<Error>,
+}
+
+impl Queue {
+    pub(crate) fn new(backend: Arc<dyn Backend>, io: Arc<Io>) -> Arc<Queue> {
+        Arc::new(Queue {
+            backend,
+            io,
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                next_id: 0,
+                closed: None,
+            }),
+            drained: Notify::new(),
+        })
+    }
+
+    pub(crate) fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// Joins the line for a lock, or takes it on the spot.
+    pub(crate) fn join(self: &Arc<Self>, request: &Request) -> Result<Admission, Error> {
+        self.io.check()?;
+        if request.mode == Mode::Shared {
+            self.backend
+                .shared_mode()
+                .map_err(|why| Error::Unsupported(Arc::new(why)))?;
+        }
+        let key = self.backend.server_key(&request.key);
+        let mut table = self.table();
+        if let Some(closed) = &table.closed {
+            return Err(closed.clone());
+        }
+        table.next_id += 1;
+        let id = table.next_id;
+        let Some(entry) = table.entries.get_mut(&key) else {
+            return Ok(self.join_free(table, key, id, request));
+        };
+        if let Some(vitality) = entry.share(id, request.mode) {
+            drop(table);
+            return Ok(Admission::Granted(Place::new(self, key, id), vitality));
+        }
+        let (waiting, answer) = Waiting::new(id, request);
+        let deadline = waiting.patience.deadline();
+        if let Some(refusal) = entry.refusal_of(&waiting) {
+            drop(table);
+            self.refuse(&key, waiting, refusal);
+        } else {
+            entry.push(waiting);
+            drop(table);
+            if let Some(deadline) = deadline {
+                self.expire_at(&key, id, deadline);
+            }
+        }
+        let place = Place::new(self, key, id);
+        Ok(Admission::Waiting(Acquire::new(place, answer)))
+    }
+
+    /// The first request for a name that nobody in this process holds or waits for.
+    fn join_free(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        key: ServerKey,
+        id: u64,
+        request: &Request,
+    ) -> Admission {
+        if let Some(hold) = self.backend.take_now(&key, request.mode) {
+            let vitality = hold.vitality.clone();
+            table
+                .entries
+                .insert(key.clone(), Entry::held(hold, request.mode, id));
+            drop(table);
+            return Admission::Granted(Place::new(self, key, id), vitality);
+        }
+        let mode = request.mode;
+        let (waiting, answer) = Waiting::new(id, request);
+        let deadline = waiting.patience.deadline();
+        let errand = Errand::new(key.clone(), mode, deadline);
+        table
+            .entries
+            .insert(key.clone(), Entry::taking(errand.clone(), waiting));
+        drop(table);
+        self.send(errand, deadline.map(|deadline| (id, deadline)));
+        Admission::Waiting(Acquire::new(Place::new(self, key, id), answer))
+    }
+
+    /// Sends an errand to the server, and watches the deadline of the caller that it was made for.
+    fn send(self: &Arc<Self>, errand: Arc<Errand>, mut first: Option<(u64, Instant)>) {
+        let queue = self.clone();
+        self.spawn(async move {
+            let mut taking = queue.backend.clone().take(errand.clone());
+            let taken = loop {
+                tokio::select! {
+                    biased;
+                    taken = &mut taking => break taken,
+                    () = errand.news() => queue.heed(&errand),
+                    id = passed(first) => {
+                        first = None;
+                        queue.expire(&errand.key, id);
+                    }
+                }
+            };
+            queue.taken(&errand, taken);
+        });
+    }
+
+    /// Hands out what an errand brought home.
+    fn taken(self: &Arc<Self>, errand: &Errand, taken: Taken) {
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(&errand.key) else {
+            return;
+        };
+        match taken {
+            Taken::Held(hold) => {
+                let vitality = hold.vitality.clone();
+                match entry.grant(hold, errand.mode) {
+                    Ok((granted, refused)) => {
+                        drop(table);
+                        for waiting in granted {
+                            // Whoever is gone meanwhile still has its place, and leaving the place gives back.
+                            let _ = waiting.reply.send(Ok(vitality.clone()));
+                        }
+                        for waiting in refused {
+                            self.refuse(&errand.key, waiting, Refusal::HeldHere);
+                        }
+                    }
+                    Err(nobody) => {
+                        drop(table);
+                        self.give_back(&errand.key, nobody, None);
+                    }
+                }
+            }
+            Taken::CalledOff => self.advance(table, &errand.key),
+            Taken::Refused {
+                code,
+                message,
+                source,
+            } => {
+                let refused = entry.pop(errand.mode);
+                self.advance(table, &errand.key);
+                if let Some(waiting) = refused {
+                    let error = Error::Refused(Arc::new(Refused {
+                        key: waiting.key.clone(),
+                        code,
+                        message,
+                        source,
+                    }));
+                    let _ = waiting.reply.send(Err(error));
+                }
+            }
+        }
+    }
+
+    /// After a release, or an errand that came home with nothing: the next in line, or no line at all.
+    fn advance(self: &Arc<Self>, mut table: MutexGuard<'_, Table>, key: &ServerKey) {
+        let Some(entry) = table.entries.get_mut(key) else {
+            return;
+        };
+        if let Some(first) = entry.line.front() {
+            let errand = Errand::new(key.clone(), first.mode, entry.patience());
+            entry.state = State::Taking(errand.clone());
+            drop(table);
+            self.send(errand, None);
+        } else {
+            table.entries.remove(key);
+            let drained = table.closed.is_some() && table.entries.is_empty();
+            drop(table);
+            if drained {
+                self.drained.notify_waiters();
+            }
+        }
+    }
+
+    /// The errand has news: those who came for one try have their answer.
+    fn heed(self: &Arc<Self>, errand: &Errand) {
+        let refusal = match errand.progress() {
+            Progress::Asked => return,
+            Progress::Busy => Refusal::HeldElsewhere { asked_now: true },
+            Progress::Trouble(trouble) => Refusal::Trouble(trouble),
+        };
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(&errand.key) else {
+            return;
+        };
+        let refused = entry.remove_one_tries();
+        drop(table);
+        for waiting in refused {
+            self.refuse(&errand.key, waiting, refusal.clone());
+        }
+    }
+
+    /// A caller's deadline has passed.
+    fn expire(self: &Arc<Self>, key: &ServerKey, id: u64) {
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(key) else {
+            return;
+        };
+        let Some(waiting) = entry.remove(id) else {
+            return;
+        };
+        let refusal = match &entry.state {
+            State::Held { .. } => Refusal::HeldHere,
+            State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
+            State::Taking(errand) => match errand.progress() {
+                Progress::Asked => Refusal::Trouble(Trouble {
+                    reason: "the server did not answer in time".into(),
+                    source: None,
+                }),
+                Progress::Busy => Refusal::HeldElsewhere { asked_now: false },
+                Progress::Trouble(trouble) => Refusal::Trouble(trouble),
+            },
+        };
+        drop(table);
+        self.refuse(key, waiting, refusal);
+    }
+
+    fn expire_at(self: &Arc<Self>, key: &ServerKey, id: u64, deadline: Instant) {
+        let queue = self.clone();
+        let errand_key = key.clone();
+        let timer = self.spawn(async move {
+            time::sleep_until(deadline.into()).await;
+            queue.expire(&errand_key, id);
+        });
+        let mut table = self.table();
+        let waiting = table
+            .entries
+            .get_mut(key)
+            .and_then(|entry| entry.line.iter_mut().find(|waiting| waiting.id == id));
+        match waiting {
+            Some(waiting) => waiting.timer = Some(line::Timer(timer)),
+            None => timer.abort(),
+        }
+    }
+
+    /// Tells a caller, who stands in no line any more, why it does not get the lock.
+    fn refuse(self: &Arc<Self>, key: &ServerKey, waiting: Waiting, refusal: Refusal) {
+        let ask = match refusal {
+            Refusal::HeldHere => {
+                let here = Holder {
+                    this_process: true,
+                    ..Holder::default()
+                };
+                return waiting.busy(Some(here));
+            }
+            Refusal::Trouble(trouble) => return waiting.unavailable(trouble),
+            Refusal::HeldElsewhere { asked_now } => waiting.name_holder || !asked_now,
+        };
+        if !ask {
+            return waiting.busy(None);
+        }
+        // The query says who it is, and that the server is still there to ask: a wait that the network ate must
+        // not be called busy.
+        let queue = self.clone();
+        let key = key.clone();
+        self.spawn(async move {
+            match time::timeout(HOLDER_ANSWERS_WITHIN, queue.backend.holder(&key)).await {
+                Ok(Ok(holder)) => waiting.busy(holder),
+                Ok(Err(trouble)) => waiting.unavailable(trouble),
+                Err(_) => waiting.unavailable(Trouble {
+                    reason: "the server stopped answering during the wait".into(),
+                    source: None,
+                }),
+            }
+        });
+    }
+
+    /// A caller leaves: its wait ends, or its hold.
+    fn leave(self: &Arc<Self>, key: &ServerKey, id: u64, ack: Option<Ack>) {
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(key) else {
+            return;
+        };
+        if let Some(waiting) = entry.remove(id) {
+            drop(table);
+            drop(waiting);
+            return;
+        }
+        match entry.let_go(id) {
+            line::LetGo::NotHolder => {}
+            line::LetGo::OthersHold(vitality) => {
+                drop(table);
+                if let Some(ack) = ack {
+                    let _ = ack.send(vitality.lost().map_or(Ok(()), Err));
+                }
+            }
+            line::LetGo::Last(hold) => {
+                drop(table);
+                self.give_back(key, hold, ack);
+            }
+        }
+    }
+
+    fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, ack: Option<Ack>) {
+        let vitality = hold.vitality;
+        match hold.grant.give_back() {
+            GivenBack::Now(result) => self.given_back(key, result, &vitality, ack),
+            GivenBack::Later(giving_back) => {
+                let queue = self.clone();
+                let key = key.clone();
+                self.spawn(async move {
+                    let result = giving_back.await;
+                    queue.given_back(&key, result, &vitality, ack);
+                });
+            }
+        }
+    }
+
+    fn given_back(
+        self: &Arc<Self>,
+        key: &ServerKey,
+        result: Result<(), Arc<str>>,
+        vitality: &Vitality,
+        ack: Option<Ack>,
+    ) {
+        self.advance(self.table(), key);
+        if let Some(ack) = ack {
+            let _ = ack.send(vitality.lost().map_or(result, Err));
+        }
+    }
+
+    /// Refuses all who wait and all who come, with this error. Holds stay until they are released.
+    pub(crate) fn close(&self, error: &Error) {
+        let mut table = self.table();
+        if table.closed.is_none() {
+            table.closed = Some(error.clone());
+        }
+        let refused: Vec<Waiting> = table.entries.values_mut().flat_map(Entry::clear).collect();
+        drop(table);
+        for waiting in refused {
+            let _ = waiting.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Completes when nothing is held and nothing is on its way; for a closed queue.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            if self.table().entries.is_empty() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// How many keys this process holds.
+    pub(crate) fn held(&self) -> usize {
+        let table = self.table();
+        let held = |entry: &&Entry| matches!(entry.state, State::Held { .. });
+        table.entries.values().filter(held).count()
+    }
+
+    /// Ends every hold and closes every connection.
+    pub(crate) fn cut(&self, reason: &str) {
+        self.backend.close(reason);
+    }
+
+    /// A task of this queue. Its panic leaves the state of some lock unknown, so it ends them all: first the holds
+    /// are invalidated, then the sockets are closed.
+    fn spawn(
+        self: &Arc<Self>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::AbortHandle {
+        let queue = Arc::downgrade(self);
+        self.io.spawn(task, move |_| {
+            if let Some(queue) = queue.upgrade() {
+                queue.cut("the I/O thread of dlock panicked");
+                queue.close(&Error::RuntimeStopped);
+            }
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Nobody has a place any more, so nothing is held; the connections go with the last locker.
+        self.backend.close("the locker was dropped");
+    }
+}
+
+/// Where the answer to a release goes.
+type Ack = oneshot::Sender<Result<(), Arc<str>>>;
+
+/// Why a caller does not get the lock.
+#[derive(Clone)]
+enum Refusal {
+    HeldHere,
+    HeldElsewhere {
+        /// The server said so just now, to this very request.
+        asked_now: bool,
+    },
+    Trouble(Trouble),
+}
+
+impl Waiting {
+    fn busy(self, holder: Option<Holder>) {
+        let error = Error::Busy(Arc::new(Busy {
+            waited: self.waited(),
+            key: self.key,
+            holder,
+        }));
+        let _ = self.reply.send(Err(error));
+    }
+
+    fn unavailable(self, trouble: Trouble) {
+        let error = Error::Unavailable(Arc::new(Unavailable {
+            waited: self.waited(),
+            key: self.key,
+            reason: trouble.reason,
+            source: trouble.source,
+        }));
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+pub(crate) fn lost(key: &Arc<str>, reason: &str) -> Error {
+    Error::Lost(Arc::new(Lost {
+        key: key.clone(),
+        reason: reason.to_owned(),
+    }))
+}
+
+/// Completes with the id when its deadline passes; never without one.
+async fn passed(first: Option<(u64, Instant)>) -> u64 {
+    match first {
+        Some((id, deadline)) => {
+            time::sleep_until(deadline.into()).await;
+            id
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,120 @@
+//! A caller's place: in line first, at the lock later.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_channel::oneshot;
+
+use super::Queue;
+use crate::error::Error;
+use crate::hold::Vitality;
+use crate::key::ServerKey;
+
+/// A place in the line for a lock, and, once it was granted, at the lock.
+///
+/// Dropping it leaves: the wait is called off, or the lock given back, whichever it is by then. There is no moment
+/// in between, so a grant cannot fall between a caller who has gone and a server that does not know.
+pub(crate) struct Place {
+    queue: Arc<Queue>,
+    key: ServerKey,
+    id: u64,
+    left: bool,
+}
+
+impl Place {
+    pub(super) fn new(queue: &Arc<Queue>, key: ServerKey, id: u64) -> Place {
+        Place {
+            queue: queue.clone(),
+            key,
+            id,
+            left: false,
+        }
+    }
+
+    /// Leaves, and learns how it went: `Err` says why the lock was not held any more.
+    pub(crate) fn leave(mut self) -> Leaving {
+        let (ack, answer) = oneshot::channel();
+        self.left = true;
+        if let Err(error) = self.queue.io.check() {
+            return Leaving::Forked(error);
+        }
+        self.queue.leave(&self.key, self.id, Some(ack));
+        Leaving::Asked(answer)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.left {
+            self.queue.leave(&self.key, self.id, None);
+        }
+    }
+}
+
+/// The answer to [`Place::leave`]. It needs no polling to come true.
+pub(crate) enum Leaving {
+    Asked(oneshot::Receiver<Result<(), Arc<str>>>),
+    Forked(Error),
+}
+
+/// How a release failed: the lock was not held any more, or nobody is there to say.
+pub(crate) enum LeaveError {
+    Lost(Arc<str>),
+    Other(Error),
+}
+
+impl Future for Leaving {
+    type Output = Result<(), LeaveError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Leaving::Asked(answer) => Poll::Ready(match ready!(Pin::new(answer).poll(context)) {
+                Ok(result) => result.map_err(LeaveError::Lost),
+                Err(oneshot::Canceled) => Err(LeaveError::Other(Error::RuntimeStopped)),
+            }),
+            Leaving::Forked(error) => Poll::Ready(Err(LeaveError::Other(error.clone()))),
+        }
+    }
+}
+
+/// What [`Queue::join`] gives.
+pub(crate) enum Admission {
+    /// The lock, at once.
+    Granted(Place, Arc<Vitality>),
+    /// A place in line.
+    Waiting(Acquire),
+}
+
+/// A wait for a lock; dropping it leaves the line.
+pub(crate) struct Acquire {
+    answer: oneshot::Receiver<Result<Arc<Vitality>, Error>>,
+    place: Option<Place>,
+}
+
+impl Acquire {
+    pub(super) fn new(
+        place: Place,
+        answer: oneshot::Receiver<Result<Arc<Vitality>, Error>>,
+    ) -> Acquire {
+        Acquire {
+            answer,
+            place: Some(place),
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<(Place, Arc<Vitality>), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match ready!(Pin::new(&mut self.answer).poll(context)) {
+            Ok(answer) => answer,
+            Err(oneshot::Canceled) => Err(Error::RuntimeStopped),
+        };
+        // A second poll after the answer finds no place, as with any future that is done.
+        let place = self.place.take().ok_or(Error::RuntimeStopped);
+        Poll::Ready(answer.and_then(|vitality| Ok((place?, vitality))))
+    }
+}

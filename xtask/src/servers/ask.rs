@@ -1,0 +1,81 @@
+//! Asks a running server what it is.
+
+use std::{future::Future, thread, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use mysql_async::prelude::Queryable;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the server behind `url` for its version, on a fresh connection.
+///
+/// `url` is a `postgres://`, `postgresql://`, `mysql://` or `mariadb://` URL. Usable inside and outside of an async runtime.
+///
+/// # Errors
+///
+/// When the server cannot be reached within 10 seconds or refuses the account.
+pub fn version(url: &str) -> Result<String> {
+    version_within(url, PATIENCE)
+}
+
+pub(crate) fn version_within(url: &str, patience: Duration) -> Result<String> {
+    match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => wait_for(patience, postgres(url)),
+        Some(("mysql" | "mariadb", rest)) => wait_for(patience, mysql(format!("mysql://{rest}"))),
+        _ => Err(anyhow!(
+            "a server's URL must start with postgres://, mysql:// or mariadb://"
+        )),
+    }
+}
+
+async fn postgres(url: &str) -> Result<String> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let row = client.query_one("SELECT version()", &[]).await?;
+    let version: String = row.try_get(0)?;
+    drop(client);
+    connection.await??;
+    // The rest names the compiler.
+    Ok(version.split(" on ").next().unwrap_or(&version).to_owned())
+}
+
+async fn mysql(url: String) -> Result<String> {
+    // The driver would turn from loopback to the server's socket, and so around a proxy.
+    let options = mysql_async::Opts::from_url(&url)?;
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
+    let mut connection = mysql_async::Conn::new(options).await?;
+    let row: Option<(String, String)> = connection
+        .query_first("SELECT @@version, @@version_comment")
+        .await?;
+    connection.disconnect().await?;
+    let (version, comment) = row.context("the server returned no version")?;
+    let maker = if version.contains("MariaDB") {
+        "MariaDB"
+    } else {
+        "MySQL"
+    };
+    Ok(format!("{maker} {version} ({comment})"))
+}
+
+/// Runs a question on a thread of its own: the caller may be inside a runtime, where another must not start.
+fn wait_for<T: Send>(
+    patience: Duration,
+    question: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    thread::scope(|scope| {
+        let asking = scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async move {
+                tokio::time::timeout(patience, question)
+                    .await
+                    .map_err(|_| anyhow!("the server gave no answer within {patience:?}"))?
+            })
+        });
+        asking
+            .join()
+            .map_err(|_| anyhow!("asking the server panicked"))?
+    })
+}

@@ -1,0 +1,89 @@
+//! Initialised data directories, one per kind and version, of which every server gets a copy.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use super::{
+    Kind, launch,
+    place::{self, Unprivileged},
+    programs::Programs,
+};
+
+/// Raised with every change of what a template holds.
+const REVISION: u32 = 2;
+
+/// Puts a fresh copy of the template at `data`; makes the template first where there is none.
+///
+/// `run` is a private directory that `user` owns.
+pub(crate) fn copy_to(
+    data: &Path,
+    kind: Kind,
+    programs: &Programs,
+    run: &Path,
+    user: Option<Unprivileged>,
+) -> Result<()> {
+    let templates = place::servers()?.join("templates");
+    let owner = user.map_or_else(|| "own".to_owned(), |user| user.uid.to_string());
+    let template = templates.join(format!(
+        "{}-{}-{owner}-{REVISION}",
+        kind.id(),
+        version_number(programs.version())
+    ));
+    let _lock = place::lock(&templates.join(format!("{}.lock", kind.id())))?;
+    if !template.exists() {
+        let fresh = run.join("template");
+        launch::initialise(kind, programs, run, &fresh, user)
+            .with_context(|| format!("cannot initialise a data directory of {kind}"))?;
+        let new = templates.join(format!("{}.new", kind.id()));
+        place::remove(&new)?;
+        place::copy(&fresh, &new)?;
+        place::remove(&fresh)?;
+        fs::rename(&new, &template)?;
+    }
+    place::copy(&template, data)
+}
+
+/// The first word with a digit in what a server program says about itself, fit for a file name.
+fn version_number(told: &str) -> String {
+    let word = told
+        .split_whitespace()
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    word.unwrap_or("unknown")
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_number;
+
+    #[test]
+    fn the_version_of_every_kind_is_found() {
+        let cases = [
+            (
+                "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)",
+                "15.18",
+            ),
+            (
+                "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu",
+                "10.11.19-MariaDB-0-deb12u1",
+            ),
+            (
+                "/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64",
+                "9.7.4-2",
+            ),
+            ("", "unknown"),
+        ];
+        for (told, version) in cases {
+            assert_eq!(version_number(told), version);
+        }
+    }
+}

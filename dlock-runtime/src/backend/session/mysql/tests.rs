@@ -53,12 +53,9 @@ impl Server {
     fn endpoint(self) -> MySqlEndpoint {
         let url = std::env::var(self.variable)
             .unwrap_or_else(|_| panic!("{} must name a server for the tests", self.variable));
-        let url = url.replacen("mariadb://", "mysql://", 1);
-        let opts = mysql_async::Opts::from_url(&url).expect("a MySQL URL");
-        MySqlEndpoint {
-            opts,
-            address: "the test server".into(),
-            database: None,
+        match crate::dsn::parse(&url) {
+            Ok((crate::endpoint::Endpoint::MySql(endpoint), _)) => *endpoint,
+            other => panic!("{} is no DSN of MySQL: {other:?}", self.variable),
         }
     }
 

@@ -85,8 +85,11 @@ impl Key {
 
 /// The number of a lock on PostgreSQL.
 pub(crate) fn postgres_key(namespace: &str, key: &str) -> i64 {
-    let [a, b, c, d, e, f, g, h, ..] = digest(namespace, key);
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let digest = digest(namespace, key);
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | i64::from(*byte))
 }
 
 /// The name of a lock on MySQL and MariaDB.

@@ -94,3 +94,6 @@ impl Settings {
         matches!(self.mode, Mode::VerifyChain | Mode::VerifyName)
     }
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests;

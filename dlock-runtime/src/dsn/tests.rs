@@ -275,6 +275,7 @@ mod postgres {
                 "postgres://h?channel_binding=require",
                 &["channel_binding", "sslmode=require"],
             ),
+            #[cfg(feature = "tls")]
             (
                 "postgres://%2Ftmp/db?sslmode=require",
                 &["socket", "sslmode"],
@@ -470,6 +471,7 @@ mod mysql {
                 "mysql://h?ssl-mode=DISABLED&ssl-cert=/x&ssl-key=/y",
                 &["ssl-mode=DISABLED"],
             ),
+            #[cfg(feature = "tls")]
             (
                 "mysql://u@localhost?socket=/x&ssl-mode=REQUIRED",
                 &["socket", "ssl"],

@@ -78,6 +78,7 @@ impl PostgresEndpoint {
         &self.config
     }
 
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps))]
     pub(crate) fn prepare(
         &mut self,
         name: &str,

@@ -45,7 +45,8 @@ pub(super) fn client_config(settings: &Settings) -> Result<ClientConfig, InitErr
             chain, key, path, ..
         }) => builder.with_client_auth_cert(chain, key).map_err(|error| {
             bad(format!(
-                "the client certificate {path:?} and its key cannot be used: {error}"
+                "the client certificate {} and its key cannot be used: {error}",
+                path.display()
             ))
         })?,
     };
@@ -100,8 +101,8 @@ pub(super) fn identity(settings: &Settings) -> Result<Option<Pem>, InitError> {
     let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(|error| {
         let problem = describe(&error);
         bad(format!(
-            "cannot read a private key from {:?}: {problem}; write the path of an unencrypted PEM file",
-            files.key
+            "cannot read a private key from {}: {problem}; write the path of an unencrypted PEM file",
+            files.key.display()
         ))
     })?;
     Ok(Some(Pem {
@@ -116,7 +117,8 @@ pub(super) fn identity(settings: &Settings) -> Result<Option<Pem>, InitError> {
 fn read(path: &Path) -> Result<Vec<u8>, InitError> {
     std::fs::read(path).map_err(|error| {
         bad(format!(
-            "cannot read {path:?}, which the DSN names: {error}"
+            "cannot read {}, which the DSN names: {error}",
+            path.display()
         ))
     })
 }
@@ -132,7 +134,8 @@ fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>
 
 fn no_certificate(path: &Path, problem: &str) -> InitError {
     bad(format!(
-        "cannot read certificates from {path:?}: {problem}; write the path of a PEM file"
+        "cannot read certificates from {}: {problem}; write the path of a PEM file",
+        path.display()
     ))
 }
 

@@ -36,10 +36,10 @@ fn endpoint_of(variable: &str) -> PostgresEndpoint {
 
 fn endpoint_at(dsn: &str) -> PostgresEndpoint {
     let config = Config::from_dsn(dsn).expect("a good DSN");
-    match config.endpoint().expect("a good configuration") {
-        Endpoint::Postgres(endpoint) => *endpoint,
-        other => panic!("not PostgreSQL: {other:?}"),
-    }
+    let Endpoint::Postgres(endpoint) = config.endpoint().expect("a good configuration") else {
+        panic!("not PostgreSQL")
+    };
+    *endpoint
 }
 
 fn settings() -> SessionSettings {

@@ -17,6 +17,7 @@ enum AppError {
 
 /// A response of the application: it says in its own words what went wrong.
 #[derive(Debug)]
+#[allow(dead_code, reason = "shown by Debug only")]
 struct Response {
     status: u16,
     body: String,

@@ -20,6 +20,12 @@ pub enum Error {
     Unavailable(Arc<Unavailable>),
     /// The lock was held, and then could not be vouched for any more.
     Lost(Arc<Lost>),
+    /// The lock was held for longer than `max_hold`.
+    HoldExceeded(Arc<HoldExceeded>),
+    /// Waiting would never end: what is waited for is held by whoever waits.
+    WouldDeadlock(Arc<WouldDeadlock>),
+    /// `dlock::check` was called outside every locked body.
+    NotLocked,
     /// The server was reached and refused the statement that takes the lock.
     Refused(Arc<Refused>),
     /// This kind of lock does not exist on this server.
@@ -87,6 +93,26 @@ pub struct Lost {
     pub reason: String,
 }
 
+/// The limit that was passed: part of [`Error::HoldExceeded`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HoldExceeded {
+    /// The key that was held.
+    pub key: Arc<str>,
+    /// The longest time that the body may hold it.
+    pub max_hold: Duration,
+}
+
+/// What waits for what: part of [`Error::WouldDeadlock`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WouldDeadlock {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+    /// Why the wait would never end, and what to do.
+    pub reason: &'static str,
+}
+
 /// The server's own words: part of [`Error::Refused`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -142,6 +168,8 @@ impl Error {
             Error::Busy(busy) => Some(&busy.key),
             Error::Unavailable(unavailable) => Some(&unavailable.key),
             Error::Lost(lost) => Some(&lost.key),
+            Error::HoldExceeded(exceeded) => Some(&exceeded.key),
+            Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
             Error::Refused(refused) => Some(&refused.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
             _ => None,
@@ -171,6 +199,15 @@ impl fmt::Display for Error {
                 write!(f, ": {reason}")
             }
             Error::Lost(lost) => write!(f, "lock {:?} was lost: {}", &*lost.key, lost.reason),
+            Error::HoldExceeded(exceeded) => {
+                let HoldExceeded { key, max_hold, .. } = &**exceeded;
+                write!(f, "lock {:?} was held for longer than {max_hold:?}", &**key)
+            }
+            Error::WouldDeadlock(deadlock) => {
+                let WouldDeadlock { key, reason, .. } = &**deadlock;
+                write!(f, "waiting for lock {:?} would never end: {reason}", &**key)
+            }
+            Error::NotLocked => f.write_str("this code does not run under a lock"),
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;
                 write!(f, "the server refused lock {:?}: {message} ({code})", &**key)

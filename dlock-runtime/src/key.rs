@@ -21,6 +21,9 @@
 //! The scheme is frozen: programs of different versions meet under these names. A change is a new version, with another
 //! first part of the input. `docs/keys.md` has test vectors for other languages.
 
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
@@ -39,17 +42,100 @@ pub enum Mode {
 }
 
 /// A lock's name as its server compares it: the identity under which requests meet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ServerKey {
     /// PostgreSQL's advisory locks.
     Number(i64),
     /// MySQL's and MariaDB's named locks, and the memory backend.
-    Name(Arc<str>),
+    Name(KeyText),
+    /// Not a server's at all: the turn of the nested bodies under a hold. The number is the enclosing body's, the
+    /// second is its lock's.
+    Turn(u64, usize),
+}
+
+/// Text that is written in the program, or was made while it runs: a literal key costs no allocation.
+#[derive(Clone)]
+pub enum KeyText {
+    /// A literal.
+    Literal(&'static str),
+    /// Made at run time.
+    Made(Arc<str>),
+}
+
+impl KeyText {
+    /// The text, shared.
+    pub(crate) fn to_shared(&self) -> Arc<str> {
+        match self {
+            KeyText::Literal(text) => (*text).into(),
+            KeyText::Made(text) => text.clone(),
+        }
+    }
+}
+
+impl Deref for KeyText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            KeyText::Literal(text) => text,
+            KeyText::Made(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for KeyText {
+    fn from(text: &'static str) -> KeyText {
+        KeyText::Literal(text)
+    }
+}
+
+impl From<String> for KeyText {
+    fn from(text: String) -> KeyText {
+        KeyText::Made(text.into())
+    }
+}
+
+impl From<Arc<str>> for KeyText {
+    fn from(text: Arc<str>) -> KeyText {
+        KeyText::Made(text)
+    }
+}
+
+impl PartialEq for KeyText {
+    fn eq(&self, other: &KeyText) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for KeyText {}
+
+impl Hash for KeyText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialOrd for KeyText {
+    fn partial_cmp(&self, other: &KeyText) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyText {
+    fn cmp(&self, other: &KeyText) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 /// A lock's name as the user writes it: UTF-8 text of 1 to 1024 bytes without NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Arc<str>);
+pub(crate) struct Key(KeyText);
 
 impl Key {
     /// The most bytes that a key may have.
@@ -60,7 +146,7 @@ impl Key {
     /// # Errors
     ///
     /// [`Error::InvalidKey`] with the rule that the text breaks.
-    pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Key, Error> {
+    pub(crate) fn new(text: impl Into<KeyText>) -> Result<Key, Error> {
         let text = text.into();
         let rule = if text.is_empty() {
             "a key has at least one character"
@@ -77,8 +163,8 @@ impl Key {
         })))
     }
 
-    /// The text, shared.
-    pub(crate) fn text(&self) -> &Arc<str> {
+    /// The text.
+    pub(crate) fn text(&self) -> &KeyText {
         &self.0
     }
 }

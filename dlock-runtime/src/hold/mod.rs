@@ -1,4 +1,7 @@
-//! Whether a hold can still be vouched for.
+//! Whether a hold can still be vouched for, and what runs under it.
+
+mod current;
+pub(crate) mod frame;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +10,8 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+
+pub use current::{Current, assert_locked, check, current};
 
 use crate::clock::Moment;
 
@@ -43,6 +48,11 @@ impl Vitality {
         if self.lost.set(reason.into()).is_ok() {
             self.bell.notify_waiters();
         }
+    }
+
+    /// Wakes everybody who listens, without ending anything: they look for themselves.
+    pub(crate) fn ring(&self) {
+        self.bell.notify_waiters();
     }
 
     /// Why it ended, or `None` while it stands.

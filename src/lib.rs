@@ -81,3 +81,8 @@ pub use dlock_runtime::{
 
 #[doc(hidden)]
 pub use dlock_runtime::__private;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

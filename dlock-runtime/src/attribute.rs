@@ -22,6 +22,7 @@ pub struct Entry {
     timeout: Option<Timeout>,
     locker: Option<Locker>,
     failed: Option<Error>,
+    later: Option<&'static str>,
 }
 
 impl Entry {
@@ -33,7 +34,61 @@ impl Entry {
             timeout: None,
             locker: None,
             failed: None,
+            later: None,
         }
+    }
+
+    /// `keys = […]`: all of them, in one order for everybody, or none.
+    #[must_use]
+    pub fn all<const N: usize>(keys: [Arc<str>; N]) -> Entry {
+        let first = keys.into_iter().next().unwrap_or_default();
+        Entry {
+            later: Some("keys"),
+            ..Entry::new(first)
+        }
+    }
+
+    /// `min_hold = …`
+    #[must_use]
+    pub fn min_hold(mut self, _: impl Into<Timeout>) -> Entry {
+        self.later = Some("min_hold");
+        self
+    }
+
+    /// `max_hold = …`
+    #[must_use]
+    pub fn max_hold(mut self, _: impl Into<Timeout>) -> Entry {
+        self.later = Some("max_hold");
+        self
+    }
+
+    /// `ttl = …`
+    #[must_use]
+    pub fn ttl(mut self, _: impl Into<Timeout>) -> Entry {
+        self.later = Some("ttl");
+        self
+    }
+
+    /// `fencing = …`
+    #[must_use]
+    pub fn fencing(mut self, on: bool) -> Entry {
+        if on {
+            self.later = Some("fencing");
+        }
+        self
+    }
+
+    /// `reentrant = …`
+    #[must_use]
+    pub fn reentrant(self, _: bool) -> Entry {
+        self
+    }
+
+    /// `on_lost = finish`
+    #[must_use]
+    pub fn finish_when_lost(mut self) -> Entry {
+        self.later = Some("on_lost = finish");
+        self
     }
 
     /// `timeout = …`
@@ -67,6 +122,12 @@ impl Entry {
     fn begin(self) -> Result<Begun, Error> {
         if let Some(error) = self.failed {
             return Err(error);
+        }
+        if let Some(argument) = self.later {
+            return Err(Error::Unsupported(Arc::new(crate::error::Unsupported {
+                what: argument.to_owned(),
+                remedy: "leave the argument out".to_owned(),
+            })));
         }
         let locker = self.locker.map_or_else(global::locker, Ok)?;
         let mut lock = locker.lock(self.key);

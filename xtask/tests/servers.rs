@@ -79,6 +79,24 @@ fn mysql_breaks_as_told_and_comes_back() {
     break_and_mend(Kind::MySql, "MySQL");
 }
 
+/// A frozen postmaster alone would refuse new sessions, and the open ones would go on.
+#[tokio::test]
+async fn the_open_sessions_of_a_frozen_postgres_are_silent_too() {
+    let server = Server::start(Kind::Postgres).unwrap();
+    let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client.execute("SELECT 1", &[]).await.unwrap();
+    server.freeze().unwrap();
+    let answer = client.execute("SELECT 1", &[]);
+    tokio::pin!(answer);
+    let silence = tokio::time::timeout(Duration::from_millis(500), &mut answer).await;
+    assert!(silence.is_err(), "an open session answered");
+    server.thaw().unwrap();
+    answer.await.unwrap();
+}
+
 #[test]
 fn two_servers_of_one_kind_are_two() {
     let servers = [

@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
-use super::{Kind, Server, kept};
+use super::{Kind, Server, ask, kept};
 
 /// The servers of one run: those the environment names, those that `up` left running, and private ones for the rest.
 ///
@@ -12,7 +12,7 @@ use super::{Kind, Server, kept};
 #[derive(Debug)]
 pub struct Cluster {
     /// Held for their `Drop`.
-    own: Vec<Server>,
+    _own: Vec<Server>,
     urls: Vec<(Kind, String, String)>,
 }
 
@@ -38,12 +38,26 @@ impl Cluster {
                 .map(|server| (server.kind(), server.url(), server.admin_url())),
         );
         urls.sort();
-        Ok(Self { own, urls })
+        Ok(Self { _own: own, urls })
     }
 
-    /// The URL of each kind's server: the application's account.
-    pub fn urls(&self) -> impl Iterator<Item = (Kind, &str)> {
-        self.urls.iter().map(|(kind, url, _)| (*kind, url.as_str()))
+    /// The version of each kind's server, as the server itself says.
+    ///
+    /// # Errors
+    ///
+    /// When a server does not answer, or is of another kind: a URL may name a MariaDB where a MySQL is expected.
+    pub fn versions(&self) -> Result<Vec<(Kind, String)>> {
+        let ask = |(kind, url, _): &(Kind, String, String)| {
+            let version = ask::version(url).with_context(|| format!("{kind} gives no answer"))?;
+            if !kind.is_named_by(&version) {
+                bail!(
+                    "the server that {} names is no {kind} but {version}",
+                    kind.url_variable()
+                );
+            }
+            Ok((*kind, version))
+        };
+        self.urls.iter().map(ask).collect()
     }
 
     /// The environment variables through which tests learn the URLs.
@@ -54,11 +68,6 @@ impl Cluster {
                 (kind.admin_url_variable(), admin_url.as_str()),
             ]
         })
-    }
-
-    /// How many of the servers end with this value.
-    pub fn own_count(&self) -> usize {
-        self.own.len()
     }
 }
 

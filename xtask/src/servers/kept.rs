@@ -1,13 +1,16 @@
 //! The servers that stay up between commands: `cargo xtask servers up`, `down`, `status`.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 
-use super::{Kind, Server, USER, ask, cluster::start_all, place, process::Process, server::Record};
+use super::{
+    Kind, Server, USER, ask,
+    cluster::start_all,
+    place,
+    process::Process,
+    record::{Record, kept_name},
+};
 
 /// What is known of the server of one kind.
 #[derive(Clone, Debug)]
@@ -46,8 +49,8 @@ impl Status {
 /// When one of them cannot be started; those that this call started are stopped again.
 pub fn up() -> Result<Vec<Status>> {
     sweep()?;
-    let _lock = place::lock(&place::servers()?.join("state.lock"))?;
-    let mut records = read()?;
+    let _lock = place::lock(&place::servers()?.join("up.lock"))?;
+    let mut records = records()?;
     for stale in records.extract_if(.., |record| !record.is_alive()) {
         stale.remove()?;
     }
@@ -57,10 +60,9 @@ pub fn up() -> Result<Vec<Status>> {
         .filter(|kind| records.iter().all(|record| record.kind != *kind))
         .collect();
     for server in start_all(&missing, Server::start_to_keep)? {
-        records.push(server.keep()?);
-        write(&records)?;
+        server.keep();
     }
-    Ok(describe(&records))
+    status()
 }
 
 /// Stops the servers that [`up`] started, and removes their data. How many it stopped.
@@ -70,13 +72,12 @@ pub fn up() -> Result<Vec<Status>> {
 /// When one of them does not end, or cannot be removed.
 pub fn down() -> Result<usize> {
     sweep()?;
-    let _lock = place::lock(&place::servers()?.join("state.lock"))?;
-    let records = read()?;
+    let _lock = place::lock(&place::servers()?.join("up.lock"))?;
+    let records = records()?;
     let alive = records.iter().filter(|record| record.is_alive()).count();
     for record in &records {
         record.remove()?;
     }
-    write(&[])?;
     Ok(alive)
 }
 
@@ -84,9 +85,9 @@ pub fn down() -> Result<usize> {
 ///
 /// # Errors
 ///
-/// When the record of the servers cannot be read.
+/// When the directory of the servers cannot be created.
 pub fn status() -> Result<Vec<Status>> {
-    let mut records = read()?;
+    let mut records = records()?;
     records.retain(Record::is_alive);
     Ok(describe(&records))
 }
@@ -103,7 +104,7 @@ pub(crate) fn sweep() -> Result<()> {
             continue;
         }
         // Without a record it was never started.
-        match read_record(&entry.path().join("record.json")) {
+        match Record::read(&entry.path()) {
             Some(record) => record.remove()?,
             None => place::remove(&entry.path())?,
         }
@@ -118,10 +119,6 @@ fn owner(name: &str) -> Option<Process> {
         pid: parts.next()?.parse().ok()?,
         started: parts.next()?.parse().ok()?,
     })
-}
-
-fn read_record(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn describe(records: &[Record]) -> Vec<Status> {
@@ -158,34 +155,17 @@ fn describe_one(kind: Kind, records: &[Record]) -> Status {
                 url: Some(kind.tcp_url(USER, port)),
                 admin_url: Some(kind.tcp_url(kind.admin(), port)),
                 socket_url: Some(kind.socket_url(USER, &record.site.run, port)),
-                origin: format!(
-                    "process {}, port {port}, data in {}",
-                    record.process.pid,
-                    record.site.data.display()
-                ),
+                origin: format!("port {port}, data in {}", record.site.data.display()),
             }
         }
     }
 }
 
-fn state_file() -> Result<PathBuf> {
-    Ok(place::servers()?.join("state.json"))
-}
-
-fn read() -> Result<Vec<Record>> {
-    let path = state_file()?;
-    match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("{} is damaged; remove it", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-/// Writes the state so that a reader sees the old one or the new one.
-fn write(records: &[Record]) -> Result<()> {
-    let path = state_file()?;
-    let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec_pretty(records)?)?;
-    fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
+/// The records of the servers that `up` started, dead ones included.
+fn records() -> Result<Vec<Record>> {
+    let servers = place::servers()?;
+    Ok(Kind::ALL
+        .into_iter()
+        .filter_map(|kind| Record::read(&servers.join(kept_name(kind))))
+        .collect())
 }

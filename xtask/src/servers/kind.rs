@@ -94,6 +94,15 @@ impl Kind {
         }
     }
 
+    /// Whether a version that [`super::version`] returned is one of this kind.
+    pub(crate) fn is_named_by(self, version: &str) -> bool {
+        version.starts_with(match self {
+            Self::Postgres => "PostgreSQL ",
+            Self::MariaDb => "MariaDB ",
+            Self::MySql => "MySQL ",
+        })
+    }
+
     /// The name in file names and on the command line.
     pub(crate) fn id(self) -> &'static str {
         match self {

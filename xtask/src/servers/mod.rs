@@ -16,6 +16,7 @@ mod packages;
 mod place;
 mod process;
 mod programs;
+mod record;
 mod server;
 mod template;
 mod watchdog;

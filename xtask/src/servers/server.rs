@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -13,7 +13,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Kind, USER, ask,
@@ -21,6 +20,7 @@ use super::{
     place::{self, Unprivileged},
     process::Process,
     programs::Programs,
+    record::{Record, clean, halt, kept_name},
     template,
     watchdog::Watchdog,
 };
@@ -62,15 +62,6 @@ struct Running {
     watchdog: Option<Watchdog>,
 }
 
-/// What another process must know to stop and remove a server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) kind: Kind,
-    pub(crate) process: Process,
-    pub(crate) site: Site,
-    pub(crate) home: PathBuf,
-}
-
 impl Server {
     /// Starts a server of its own for the caller, and returns when it answers; about a second, the first time longer.
     ///
@@ -88,7 +79,7 @@ impl Server {
 
     /// Starts a server that can be [kept](Self::keep).
     pub(crate) fn start_to_keep(kind: Kind) -> Result<Self> {
-        Self::start_in(kind, &format!("up-{}", kind.id()), Fate::Unguarded)
+        Self::start_in(kind, &kept_name(kind), Fate::Unguarded)
     }
 
     fn start_in(kind: Kind, name: &str, fate: Fate) -> Result<Self> {
@@ -248,15 +239,8 @@ impl Server {
     }
 
     /// Leaves the server to the user: it outlives this value and this process.
-    pub(crate) fn keep(mut self) -> Result<Record> {
-        let process = self.process()?;
+    pub(crate) fn keep(mut self) {
         self.fate = Fate::Kept;
-        Ok(Record {
-            kind: self.kind,
-            process,
-            site: self.site.clone(),
-            home: self.home.clone(),
-        })
     }
 
     fn process(&self) -> Result<Process> {
@@ -268,6 +252,7 @@ impl Server {
 
     /// Copies the programs, if need be, and the data.
     fn prepare(&mut self) -> Result<()> {
+        self.write_record(None)?;
         let (run, home) = (self.site.run.clone(), self.home.clone());
         self.programs = self.programs.clone().reachable(self.user, &run)?;
         if let Some(user) = self.user {
@@ -324,7 +309,7 @@ impl Server {
         };
         let outcome = watchdog.and_then(|watchdog| {
             running.watchdog = watchdog;
-            self.write_record(process)?;
+            self.write_record(Some(process))?;
             self.wait_until_ready(&mut running.child)
         });
         self.child = Some(running);
@@ -334,15 +319,15 @@ impl Server {
         outcome
     }
 
-    fn write_record(&self, process: Process) -> Result<()> {
+    /// Notes what another process needs to remove the server, whatever becomes of this one.
+    fn write_record(&self, process: Option<Process>) -> Result<()> {
         let record = Record {
             kind: self.kind,
             process,
             site: self.site.clone(),
             home: self.home.clone(),
         };
-        fs::write(self.home.join("record.json"), serde_json::to_vec(&record)?)?;
-        Ok(())
+        record.write()
     }
 
     fn wait_until_ready(&self, child: &mut Child) -> Result<()> {
@@ -406,58 +391,5 @@ impl Drop for Server {
         if let Err(error) = self.halt().and_then(|()| clean(&self.site, &self.home)) {
             eprintln!("{} was not removed: {error:#}", self.kind);
         }
-    }
-}
-
-impl Record {
-    /// Whether the server runs: the same process, with the same data.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.process.is_alive() && self.process.names(&self.site.data)
-    }
-
-    /// Stops the server if it runs, and removes its directories.
-    pub(crate) fn remove(&self) -> Result<()> {
-        if self.is_alive() {
-            halt(self.kind, self.process)?;
-        }
-        clean(&self.site, &self.home)
-    }
-}
-
-fn halt(kind: Kind, process: Process) -> Result<()> {
-    if kind != Kind::Postgres {
-        return process.kill_tree();
-    }
-    // PostgreSQL's way to end at once: unlike after a SIGKILL, it removes its shared memory.
-    process.thaw();
-    process.signal(Signal::QUIT);
-    process
-        .wait_for_end(Duration::from_secs(10))
-        .or_else(|_| process.kill_tree())
-}
-
-/// Removes what a server that has ended left behind.
-fn clean(site: &Site, home: &Path) -> Result<()> {
-    remove_shared_memory(&site.data);
-    place::remove(&site.run)?;
-    place::remove(home)
-}
-
-/// Removes the System V segment of a PostgreSQL that was killed; it would stay until the next start of the machine.
-fn remove_shared_memory(data: &Path) {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
-        return;
-    };
-    // Line 7: the key and the number of the segment.
-    let segment = text
-        .lines()
-        .nth(6)
-        .and_then(|line| line.split_whitespace().nth(1));
-    if let Some(segment) = segment {
-        // It may be gone already.
-        let _ = Command::new("ipcrm")
-            .args(["-m", segment])
-            .stderr(Stdio::null())
-            .status();
     }
 }

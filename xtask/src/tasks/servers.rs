@@ -1,6 +1,10 @@
 //! `cargo xtask servers`.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Result, bail};
 use xtask::servers::{self, Kind, Status};
@@ -39,19 +43,24 @@ pub(crate) fn env() -> Result<ExitCode> {
         let Some(url) = &status.url else {
             bail!("{kind} is not up; `cargo xtask servers up` starts it");
         };
-        export(kind.url_variable(), url);
+        export(kind.url_variable(), url)?;
         if let Some(url) = &status.admin_url {
-            export(kind.admin_url_variable(), url);
+            export(kind.admin_url_variable(), url)?;
         }
         if let Some(url) = &status.socket_url {
-            export(kind.socket_url_variable(), url);
+            export(kind.socket_url_variable(), url)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn export(variable: &str, value: &str) {
-    println!("export {variable}='{}'", value.replace('\'', r"'\''"));
+fn export(variable: &str, value: &str) -> Result<()> {
+    writeln!(
+        stdout(),
+        "export {variable}='{}'",
+        value.replace('\'', r"'\''")
+    )?;
+    Ok(())
 }
 
 /// One line a server: its version, asked from the server itself, and where it is.
@@ -64,9 +73,14 @@ fn print(all: &[Status]) -> Result<()> {
     for status in all {
         let kind = status.kind.to_string();
         if status.url.is_some() {
-            println!("{kind:width$}  {}; {}", status.version()?, status.origin);
+            writeln!(
+                stdout(),
+                "{kind:width$}  {}; {}",
+                status.version()?,
+                status.origin
+            )?;
         } else {
-            println!("{kind:width$}  {}", status.origin);
+            writeln!(stdout(), "{kind:width$}  {}", status.origin)?;
         }
     }
     Ok(())

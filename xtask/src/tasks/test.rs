@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use xtask::servers::{self, Cluster};
+use xtask::servers::Cluster;
 
 use super::command::{Interrupt, cargo};
 
@@ -14,8 +14,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
 pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<ExitCode> {
     let cluster = Cluster::start()?;
     println!("testing on:");
-    for (kind, url) in cluster.urls() {
-        println!("  {kind}: {}", servers::version(url)?);
+    for (kind, version) in cluster.versions()? {
+        println!("  {kind}: {version}");
     }
     let mut command = cargo();
     command.arg("test");

@@ -22,7 +22,7 @@ use settings::{Facts, Flavor};
 use slot::Slot;
 
 /// How often a statement is sent again that a stray KILL QUERY has ended before it did its work.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// The longest wait that both servers count correctly: MariaDB answers at once to numbers that are too large.
 const LONGEST_WAIT: Duration = Duration::from_secs(31_536_000);

@@ -23,7 +23,7 @@ use settings::Facts;
 use statements::{Cached, Statements};
 
 /// How often a statement is sent again that a stray cancel request has ended before it did its work.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// Opens sessions on a PostgreSQL server.
 pub(crate) struct PostgresDriver {

@@ -1,4 +1,4 @@
-//! Against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
+//! Against a real server, named by `DLOCK_TEST_POSTGRES_URL` (for one test also `DLOCK_TEST_POSTGRES_ADMIN_URL`).
 
 mod facts;
 mod opening;
@@ -25,12 +25,16 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 fn endpoint() -> PostgresEndpoint {
-    let url = std::env::var("DLOCK_TEST_POSTGRES_URL")
-        .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests");
-    endpoint_of(&url)
+    endpoint_of("DLOCK_TEST_POSTGRES_URL")
 }
 
-fn endpoint_of(dsn: &str) -> PostgresEndpoint {
+fn endpoint_of(variable: &str) -> PostgresEndpoint {
+    let url = std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} must name a PostgreSQL server for the tests"));
+    endpoint_at(&url)
+}
+
+fn endpoint_at(dsn: &str) -> PostgresEndpoint {
     let config = Config::from_dsn(dsn).expect("a good DSN");
     let Endpoint::Postgres(endpoint) = config.endpoint().expect("a good configuration") else {
         panic!("not PostgreSQL")
@@ -88,11 +92,11 @@ async fn text(session: &PostgresSession, sql: &str) -> String {
     session.client.query_one(sql, &[]).await.expect(sql).get(0)
 }
 
-fn assert_gone<T: std::fmt::Debug>(result: Result<T, DriverError>) {
-    match result {
-        Err(DriverError::Gone { .. }) => {}
-        other => panic!("the session is not gone: {other:?}"),
-    }
+fn assert_gone<T: std::fmt::Debug>(result: &Result<T, DriverError>) {
+    assert!(
+        matches!(result, Err(DriverError::Gone { .. })),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn a_closed_session_frees_its_locks_at_once() {
         a.close();
         assert_eq!(&*a.closed().await, "closed by this process");
         b.wait_lock(&key, Mode::Exclusive, LONG).await.unwrap();
-        assert_gone(a.try_lock(&key, Mode::Exclusive).await);
+        assert_gone(&a.try_lock(&key, Mode::Exclusive).await);
     });
 }
 

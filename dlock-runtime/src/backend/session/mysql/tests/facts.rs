@@ -58,13 +58,13 @@ fn s2_the_heartbeat_notices_another_session_server_or_role() {
     on_both(|server| async move {
         let mut proxied = server.session().await;
         proxied.facts.id += 1;
-        assert_gone(proxied.check().await);
+        assert_gone(&proxied.check().await);
         let mut failed_over = server.session().await;
         failed_over.facts.identity.push('x');
-        assert_gone(failed_over.check().await);
+        assert_gone(&failed_over.check().await);
         let mut demoted = server.session().await;
         demoted.facts.role.push('x');
-        assert_gone(demoted.check().await);
+        assert_gone(&demoted.check().await);
     });
 }
 
@@ -73,7 +73,7 @@ fn an_interruption_through_another_server_is_refused() {
     on_both(|server| async move {
         let (a, mut elsewhere) = (server.session().await, server.session().await);
         elsewhere.facts.identity.push('x');
-        assert_gone(a.interrupt(&elsewhere).await);
+        assert_gone(&a.interrupt(&elsewhere).await);
         a.check().await.unwrap();
     });
 }
@@ -108,7 +108,7 @@ fn s1_a_silent_session_is_ended_by_the_server_and_the_next_statement_says_so() {
             .await
             .unwrap();
         assert_eq!(wait, super::Wait::Granted);
-        assert_gone(silent.unlock(&key, Mode::Exclusive).await);
+        assert_gone(&silent.unlock(&key, Mode::Exclusive).await);
     });
 }
 

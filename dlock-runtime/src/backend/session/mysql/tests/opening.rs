@@ -22,6 +22,12 @@ async fn refused(
     }
 }
 
+fn elsewhere(opts: OptsBuilder, port: u16) -> OptsBuilder {
+    opts.socket(None::<String>)
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+}
+
 #[test]
 fn the_server_says_what_it_is() {
     on_both(|server| async move {
@@ -71,7 +77,11 @@ fn a_wrong_password_is_a_refused_login_and_is_not_shown() {
 #[test]
 fn a_full_account_has_too_many_connections() {
     on_both(|server| async move {
-        let admin = server.session().await;
+        let admin = Server {
+            variable: server.admin,
+            ..server
+        };
+        let admin = admin.session().await;
         let user = format!("dlock_{:08x}", fastrand::u32(..));
         let create =
             format!("CREATE USER {user}@'%' IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS 1");
@@ -109,7 +119,7 @@ fn a_port_without_a_server_is_unreachable() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     on_both(|server| async move {
-        let change = |opts: OptsBuilder| opts.ip_or_hostname("127.0.0.1").tcp_port(port);
+        let change = |opts: OptsBuilder| elsewhere(opts, port);
         let error = refused(server, change, settings()).await;
         assert!(
             matches!(error, ConnectError::Unreachable { .. }),
@@ -124,7 +134,7 @@ fn a_server_that_never_answers_is_unreachable_after_the_time_out() {
     let port = listener.local_addr().unwrap().port();
     let connect_timeout = Duration::from_millis(100);
     on_both(|server| async move {
-        let change = |opts: OptsBuilder| opts.ip_or_hostname("127.0.0.1").tcp_port(port);
+        let change = |opts: OptsBuilder| elsewhere(opts, port);
         let settings = SessionSettings {
             connect_timeout,
             ..settings()

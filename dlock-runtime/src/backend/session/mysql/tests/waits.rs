@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::{Either, join, select};
 
 use super::{LONG, Server, assert_gone, fresh_key, is_waiting, on_both, one, until_waiting};
 use crate::backend::session::driver::{DriverError, Session, Wait};
+use crate::backend::session::mysql::errors;
 use crate::backend::session::mysql::settings::Flavor;
 use crate::key::Mode;
 
@@ -86,25 +86,35 @@ fn an_interrupted_wait_leaves_nothing_on_the_server() {
     });
 }
 
+/// Where every attempt was hit, the error says so, and the lock is as it was.
+async fn insist<F: Future<Output = Result<bool, DriverError>>>(statement: impl Fn() -> F) -> bool {
+    loop {
+        match statement().await {
+            Err(error) if errors::is_interruption(&error) => {}
+            answer => return answer.unwrap(),
+        }
+    }
+}
+
 /// KILL QUERY that comes too late ends the next statement in its place.
 #[test]
 fn s4_late_kills_make_no_operation_lie() {
     on_both(|server| async move {
-        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
-        let kills = (0..600).map(|_| async { a.interrupt(&b).await.unwrap() });
-        let kills = futures_util::stream::iter(kills).buffer_unordered(2);
-        let mut kills = std::pin::pin!(kills.count());
-        loop {
-            let pair = async {
-                assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
-                assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
-            };
-            let mut pair = std::pin::pin!(pair);
-            if let Either::Left(_) = select(&mut kills, &mut pair).await {
-                pair.await;
-                break;
+        let (a, helper, key) = (server.session().await, server.session().await, fresh_key());
+        let kills = async {
+            loop {
+                a.interrupt(&helper).await.unwrap();
             }
-        }
+        };
+        let pairs = async {
+            for _ in 0..1500 {
+                assert!(insist(|| a.try_lock(&key, Mode::Exclusive)).await);
+                assert!(insist(|| a.unlock(&key, Mode::Exclusive)).await);
+            }
+            assert!(!insist(|| a.unlock(&key, Mode::Exclusive)).await);
+        };
+        let (kills, pairs) = (std::pin::pin!(kills), std::pin::pin!(pairs));
+        let Either::Right(_) = select(kills, pairs).await;
     });
 }
 
@@ -112,24 +122,20 @@ fn s4_late_kills_make_no_operation_lie() {
 fn s4_a_wait_tells_the_truth_when_release_and_kill_coincide() {
     on_both(|server| async move {
         let (a, b) = (server.session().await, server.session().await);
-        for round in 0..100 {
-            // A killed session would be closed: here it goes on with a name that no late kill can concern.
+        let helper = server.session().await;
+        for round in 0..300 {
             let key = fresh_key();
             assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
-            let helper = &a;
             let race = async {
-                until_waiting(helper, b.facts.id).await;
-                let kill = b.interrupt(helper);
+                until_waiting(&helper, b.facts.id).await;
+                let kill = async {
+                    // In steps around the moment at which the release arrives.
+                    tokio::time::sleep(Duration::from_micros(round)).await;
+                    b.interrupt(&helper).await.unwrap();
+                };
                 let release = a.unlock(&key, Mode::Exclusive);
-                if round % 2 == 0 {
-                    let (killed, released) = join(kill, release).await;
-                    killed.unwrap();
-                    assert!(released.unwrap());
-                } else {
-                    let (released, killed) = join(release, kill).await;
-                    killed.unwrap();
-                    assert!(released.unwrap());
-                }
+                let (released, ()) = join(release, kill).await;
+                assert!(released.unwrap());
             };
             let (wait, ()) = join(b.wait_lock(&key, Mode::Exclusive, LONG), race).await;
             let free = a.try_lock(&key, Mode::Exclusive).await.unwrap();
@@ -140,6 +146,28 @@ fn s4_a_wait_tells_the_truth_when_release_and_kill_coincide() {
             }
             let holder = if free { &a } else { &b };
             assert!(holder.unlock(&key, Mode::Exclusive).await.unwrap());
+        }
+    });
+}
+
+/// The first kill ends the wait, the second comes while the session asks whether it holds the lock.
+#[test]
+fn s4_a_second_kill_does_not_silence_the_look() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        let helper = server.session().await;
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        for round in 0..300 {
+            let kills = async {
+                until_waiting(&a, b.facts.id).await;
+                let second = async {
+                    tokio::time::sleep(Duration::from_micros(round)).await;
+                    b.interrupt(&helper).await.unwrap();
+                };
+                join(b.interrupt(&a), second).await.0.unwrap();
+            };
+            let (wait, ()) = join(b.wait_lock(&key, Mode::Exclusive, LONG), kills).await;
+            assert_eq!(wait.unwrap(), Wait::Interrupted, "{server:?} {round}");
         }
     });
 }
@@ -188,7 +216,7 @@ fn a_session_that_is_closed_while_it_waits_leaves_the_server() {
             b.close();
         };
         let (wait, ()) = join(b.wait_lock(&key, Mode::Exclusive, LONG), close).await;
-        assert_gone(wait);
+        assert_gone(&wait);
         until_away(server, b.facts.id).await;
     });
 }
@@ -205,7 +233,7 @@ fn a_wait_that_is_dropped_half_way_closes_the_session() {
             assert!(matches!(select(wait, queued).await, Either::Right(_)));
         }
         assert_eq!(&*b.closed().await, "a statement was given up half-way");
-        assert_gone(b.try_lock(&fresh_key(), Mode::Exclusive).await);
+        assert_gone(&b.try_lock(&fresh_key(), Mode::Exclusive).await);
         until_away(server, b.facts.id).await;
     });
 }

@@ -1,7 +1,7 @@
 //! What the heartbeat notices, and the facts about the server that the locks rely on.
 
 use super::{LIMIT, assert_gone, fresh_key, run, session, text};
-use crate::backend::session::driver::Session;
+use crate::backend::session::driver::{Driver, Session};
 use crate::key::{Mode, ServerKey};
 
 #[test]
@@ -25,7 +25,7 @@ fn s2_the_heartbeat_notices_that_all_locks_were_released() {
         let session = session().await;
         session.check().await.unwrap();
         text(&session, "SELECT pg_advisory_unlock_all()::text").await;
-        assert_gone(session.check().await);
+        assert_gone(&session.check().await);
     });
 }
 
@@ -35,7 +35,7 @@ fn s2_the_heartbeat_notices_a_poolers_reset() {
         let session = session().await;
         session.check().await.unwrap();
         session.client.batch_execute("DISCARD ALL").await.unwrap();
-        assert_gone(session.check().await);
+        assert_gone(&session.check().await);
     });
 }
 
@@ -44,10 +44,10 @@ fn s2_the_heartbeat_notices_another_session_or_server() {
     run(async {
         let mut other_process = session().await;
         other_process.facts.pid += 1;
-        assert_gone(other_process.check().await);
+        assert_gone(&other_process.check().await);
         let mut restarted = session().await;
         restarted.facts.started += 1;
-        assert_gone(restarted.check().await);
+        assert_gone(&restarted.check().await);
     });
 }
 
@@ -79,6 +79,29 @@ fn s1_the_settings_are_on_the_session() {
                 current_setting('tcp_keepalives_interval')::int)::text";
             assert_eq!(text(&session, sum).await, LIMIT.as_secs().to_string());
         }
+    });
+}
+
+/// A paused client is this: a session that says nothing.
+#[test]
+fn s1_a_silent_session_is_ended_by_the_server() {
+    run(async {
+        let limit = std::time::Duration::from_secs(1);
+        let settings = super::SessionSettings {
+            limit,
+            ..super::settings()
+        };
+        let driver = super::PostgresDriver::new(super::endpoint(), settings);
+        let silent = driver.connect().await.unwrap();
+        let (other, key) = (session().await, fresh_key());
+        assert!(silent.try_lock(&key, Mode::Exclusive).await.unwrap());
+        let wait = other
+            .wait_lock(&key, Mode::Exclusive, super::LONG)
+            .await
+            .unwrap();
+        assert_eq!(wait, super::super::Wait::Granted);
+        let reason = silent.closed().await;
+        assert!(reason.contains("57P05"), "{reason}");
     });
 }
 

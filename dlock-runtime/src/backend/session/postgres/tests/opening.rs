@@ -48,6 +48,21 @@ fn an_unknown_database_is_a_refused_login() {
 }
 
 #[test]
+fn an_unknown_user_is_a_refused_login_and_the_password_is_not_shown() {
+    run(async {
+        let error = refused(|config| {
+            config.user("dlock_nobody").password("hunter2");
+        });
+        let error = error.await;
+        assert!(
+            matches!(error, ConnectError::LoginRefused { .. }),
+            "{error:?}"
+        );
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    });
+}
+
+#[test]
 fn a_driver_that_cannot_log_in_is_a_refused_login() {
     run(async {
         let error = tokio_postgres::Config::new()
@@ -65,7 +80,11 @@ fn a_driver_that_cannot_log_in_is_a_refused_login() {
 #[test]
 fn a_full_server_has_too_many_connections() {
     run(async {
-        let admin = session().await;
+        let admin = super::endpoint_of("DLOCK_TEST_POSTGRES_ADMIN_URL");
+        let admin = PostgresDriver::new(admin, settings())
+            .connect()
+            .await
+            .unwrap();
         let role = format!("dlock_test_{:016x}", fastrand::u64(..));
         let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 0");
         admin.client.batch_execute(&create).await.unwrap();
@@ -123,7 +142,7 @@ fn a_server_that_never_answers_is_unreachable_after_the_time_out() {
 }
 
 fn elsewhere(port: u16) -> crate::endpoint::PostgresEndpoint {
-    super::endpoint_of(&format!(
+    super::endpoint_at(&format!(
         "postgres://nobody@127.0.0.1:{port}/postgres?sslmode=disable"
     ))
 }

@@ -2,6 +2,7 @@
 //! forced.
 
 mod calling_off;
+mod load;
 mod scripted;
 
 use std::future::Future;

@@ -3,7 +3,7 @@
 use std::future::pending;
 
 use super::*;
-use crate::backend::session::driver::{DriverError, Wait};
+use crate::backend::session::driver::DriverError;
 
 fn gone() -> DriverError {
     DriverError::Gone {

@@ -155,12 +155,13 @@ impl<S: Session> Live<S> {
 
     /// Lives as long as the session does.
     async fn beat(self: Arc<Self>) {
+        let unwatched = Unwatched(&self);
         let reason = tokio::select! {
             reason = self.vitality.ended() => reason,
             reason = self.session.closed() => reason,
             reason = self.heartbeats() => reason,
         };
-        self.lose(reason);
+        unwatched.0.lose(reason);
     }
 
     async fn heartbeats(&self) -> Arc<str> {
@@ -189,6 +190,15 @@ impl<S: Session> Live<S> {
                 remaining => time::sleep(remaining).await,
             }
         }
+    }
+}
+
+/// Ends a session whose watch has ended, be it with a panic: nobody else would tell its holders.
+struct Unwatched<'a, S: Session>(&'a Live<S>);
+
+impl<S: Session> Drop for Unwatched<'_, S> {
+    fn drop(&mut self) {
+        self.0.lose("the heartbeat has ended");
     }
 }
 

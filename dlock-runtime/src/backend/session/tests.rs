@@ -4,6 +4,7 @@
 mod calling_off;
 mod load;
 mod scripted;
+mod validity;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -113,6 +113,13 @@ impl<D: Driver> Attempt<'_, D> {
         match keeper.ask(tried).await {
             Ok(true) => {
                 keeper.confirm(sent);
+                // The answer may have come while this process was stopped, and the server has ended the session
+                // since.
+                if let Some(reason) = keeper.vitality().lost() {
+                    keeper.lose(reason.clone());
+                    self.failed(gone(&reason)).await?;
+                    return Ok(false);
+                }
                 Err(hold::<D>(keeper, self.errand, None))
             }
             Ok(false) => {
@@ -217,11 +224,17 @@ impl<D: Driver> Attempt<'_, D> {
     /// A waiter was granted the lock.
     async fn granted(&mut self, waiter: Arc<Live<D::Session>>, sent: Moment) -> Step<()> {
         waiter.confirm(sent);
-        // Who was stopped during the wait looks again before the body starts.
-        if Moment::now().since(sent) > self.locks.limits.wait() + ROUNDED_UP_BY
-            && let Err(error) = waiter.check().await
-        {
+        // Who was stopped during the wait looks again before the body starts, and so does who might not get to the
+        // next heartbeat.
+        let limits = &self.locks.limits;
+        let late = Moment::now().since(sent) > limits.wait() + ROUNDED_UP_BY
+            || waiter.vitality().remaining() < 2 * limits.heartbeat;
+        if late && let Err(error) = waiter.check().await {
             return self.failed(error).await;
+        }
+        if let Some(reason) = waiter.vitality().lost() {
+            waiter.lose(reason.clone());
+            return self.failed(gone(&reason)).await;
         }
         Err(self.hold_waiter(waiter))
     }

@@ -41,7 +41,10 @@ async fn postgres(url: &str) -> Result<String> {
 }
 
 async fn mysql(url: String) -> Result<String> {
-    let mut connection = mysql_async::Conn::new(mysql_async::Opts::from_url(&url)?).await?;
+    // The driver would turn from loopback to the server's socket, and so around a proxy.
+    let options = mysql_async::Opts::from_url(&url)?;
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
+    let mut connection = mysql_async::Conn::new(options).await?;
     let row: Option<(String, String)> = connection
         .query_first("SELECT @@version, @@version_comment")
         .await?;

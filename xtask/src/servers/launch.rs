@@ -184,8 +184,13 @@ fn initialise_mysql(programs: &Programs, run: &Path, data: &Path) -> Result<()> 
 /// The statements that create the accounts, one a line.
 fn accounts(kind: Kind) -> String {
     let admin = kind.admin();
+    // MariaDB's accounts without a password, which would come before the one for every host.
+    let others = match kind {
+        Kind::MariaDb => format!("DROP USER IF EXISTS '{admin}'@'127.0.0.1', '{admin}'@'::1';\n"),
+        _ => String::new(),
+    };
     format!(
-        "CREATE DATABASE {DATABASE};\n\
+        "{others}CREATE DATABASE {DATABASE};\n\
          ALTER USER '{admin}'@'localhost' IDENTIFIED BY '{PASSWORD}';\n\
          CREATE USER '{admin}'@'%' IDENTIFIED BY '{PASSWORD}';\n\
          GRANT ALL ON *.* TO '{admin}'@'%' WITH GRANT OPTION;\n\

@@ -271,13 +271,11 @@ APT::Sandbox::User "";
         let mut archives = Vec::new();
         for entry in fs::read_dir(&self.archives)? {
             let path = entry?.path();
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
             // The machine's C library serves packages of the machine's release, and must not be mixed with another.
             let is_libc = name.starts_with("libc6_") || name.starts_with("libc-bin_");
-            if name.ends_with(".deb") && (own_libc || !is_libc) {
+            let is_archive = path.extension().is_some_and(|extension| extension == "deb");
+            if is_archive && (own_libc || !is_libc) {
                 archives.push(path);
             }
         }

@@ -56,7 +56,9 @@ impl Programs {
             version: String::new(),
         };
         let told = programs.command().arg("--version").output()?;
-        programs.version = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+        String::from_utf8_lossy(&told.stdout)
+            .trim()
+            .clone_into(&mut programs.version);
         let named_mariadb = programs.version.contains("MariaDB");
         if !told.status.success() || (kind == Kind::MySql && named_mariadb) {
             bail!("{} is no {kind} server", programs.server.display());

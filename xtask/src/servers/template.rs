@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Raised with every change of what a template holds.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// Puts a fresh copy of the template at `data`; makes the template first where there is none.
 ///

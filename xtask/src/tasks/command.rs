@@ -1,7 +1,8 @@
 //! Runs cargo so that an interrupted run still cleans up behind itself.
 
 use std::{
-    process::{Child, Command, ExitStatus},
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +12,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The signals that end a run.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// How often a running command is looked at.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Takes note of the signals that end a run, in place of ending at once.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ impl Interrupt {
         self.check()?;
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
+            // A group of its own, to reach the tests that cargo runs too: a signal to cargo alone leaves them running.
+            // Such a group must not read from the terminal.
+            .process_group(0)
+            .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot run `{program}`"))?;
         loop {
@@ -55,26 +63,27 @@ impl Interrupt {
                 end(&mut child)?;
                 bail!("interrupted");
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(TICK);
         }
     }
 }
 
-/// Asks the command to end, and waits until it has. After Ctrl-C it has been asked by the terminal already.
+/// Asks the command, and what it started, to end; waits until it has.
 fn end(child: &mut Child) -> Result<()> {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = kill_process(pid, Signal::TERM);
-    }
-    for _ in 0..250 {
-        if child.try_wait()?.is_some() {
-            return Ok(());
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    for signal in [Signal::TERM, Signal::KILL] {
+        if let Some(group) = group {
+            // It may have ended by itself.
+            let _ = kill_process_group(group, signal);
         }
-        thread::sleep(Duration::from_millis(20));
+        for _ in 0..250 {
+            if child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            thread::sleep(TICK);
+        }
     }
-    child.kill()?;
-    child.wait()?;
-    Ok(())
+    bail!("process {} does not end", child.id())
 }
 
 /// A command that runs the cargo which runs this program.

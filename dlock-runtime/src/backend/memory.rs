@@ -19,6 +19,8 @@ use crate::key::{Key, Mode, ServerKey};
 /// A locker's view of a store.
 pub(crate) struct Memory {
     store: Arc<Store>,
+    /// In front of every key, with a NUL behind it: neither can contain one. Empty without a namespace.
+    prefix: Arc<str>,
     /// One for all holds of this locker: they end together, when the locker is closed.
     vitality: Arc<Vitality>,
 }
@@ -38,9 +40,14 @@ static NAMED: Mutex<Vec<(Arc<str>, Weak<Store>)>> = Mutex::new(Vec::new());
 
 impl Memory {
     /// The store of that name, or one of its own.
-    pub(crate) fn open(name: Option<&Arc<str>>) -> Memory {
+    pub(crate) fn open(name: Option<&Arc<str>>, namespace: &str) -> Memory {
         Memory {
             store: name.map_or_else(Store::new, Store::named),
+            prefix: if namespace.is_empty() {
+                namespace.into()
+            } else {
+                format!("{namespace}\0").into()
+            },
             vitality: Vitality::new(None),
         }
     }
@@ -107,7 +114,10 @@ impl Store {
 
 impl Backend for Memory {
     fn server_key(&self, key: &Key) -> ServerKey {
-        ServerKey::Name(key.text().clone())
+        if self.prefix.is_empty() {
+            return ServerKey::Name(key.text().clone());
+        }
+        ServerKey::Name(format!("{}{}", self.prefix, key.text()).into())
     }
 
     fn shared_mode(&self) -> Result<(), Unsupported> {

@@ -51,6 +51,16 @@ impl Memory {
             vitality: Vitality::new(None),
         }
     }
+
+    fn take_if(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> Option<Hold> {
+        self.store.take(key, mode, wanted).then(|| Hold {
+            vitality: self.vitality.clone(),
+            grant: Box::new(Taking {
+                store: self.store.clone(),
+                key: key.clone(),
+            }),
+        })
+    }
 }
 
 impl Store {
@@ -79,8 +89,12 @@ impl Store {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, key: &ServerKey, mode: Mode) -> bool {
-        match (self.held().entry(key.clone()), mode) {
+    fn take(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> bool {
+        let mut held = self.held();
+        if !wanted() {
+            return false;
+        }
+        match (held.entry(key.clone()), mode) {
             (Entry::Vacant(free), Mode::Exclusive) => {
                 free.insert(Held::Exclusive);
                 true
@@ -125,13 +139,7 @@ impl Backend for Memory {
     }
 
     fn take_now(&self, key: &ServerKey, mode: Mode) -> Option<Hold> {
-        self.store.take(key, mode).then(|| Hold {
-            vitality: self.vitality.clone(),
-            grant: Box::new(Taking {
-                store: self.store.clone(),
-                key: key.clone(),
-            }),
-        })
+        self.take_if(key, mode, || true)
     }
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
@@ -139,7 +147,9 @@ impl Backend for Memory {
             loop {
                 let mut freed = std::pin::pin!(self.store.freed.notified());
                 freed.as_mut().enable();
-                if let Some(hold) = self.take_now(&errand.key, errand.mode) {
+                // Asked under the mutex: whoever saw the errand called off and frees the key then can take it again.
+                let wanted = || !errand.is_called_off();
+                if let Some(hold) = self.take_if(&errand.key, errand.mode, wanted) {
                     return Taken::Held(hold);
                 }
                 errand.report(Progress::Busy);

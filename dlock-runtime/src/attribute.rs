@@ -3,92 +3,55 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::{SmallVec, smallvec};
 
 pub use crate::body::Outcome;
-use crate::body::{self, Run};
-use crate::error::Error;
+use crate::body::{self, Begun, Run};
+use crate::error::{Error, Unsupported};
 use crate::global;
 pub use crate::global::IntoConfig;
-use crate::lock::Begun;
+pub use crate::hold::assert_locked;
+pub use crate::key::KeyText;
+use crate::lock::Lock;
 use crate::locker::Locker;
 pub use crate::outcome::{FromLockError, Skippable};
+use crate::tenure::Terms;
 pub use crate::timeout::Timeout;
 
 /// All that is known before the lock is taken.
 #[derive(Debug)]
 pub struct Entry {
-    key: Arc<str>,
+    keys: SmallVec<[KeyText; 1]>,
     shared: bool,
+    not_reentrant: bool,
     timeout: Option<Timeout>,
+    terms: Terms,
     locker: Option<Locker>,
     failed: Option<Error>,
-    later: Option<&'static str>,
 }
 
 impl Entry {
     /// A request for a key of the locker in scope or of the process.
-    pub fn new(key: impl Into<Arc<str>>) -> Entry {
+    pub fn new(key: impl Into<KeyText>) -> Entry {
         Entry {
-            key: key.into(),
+            keys: smallvec![key.into()],
             shared: false,
+            not_reentrant: false,
             timeout: None,
+            terms: Terms::default(),
             locker: None,
             failed: None,
-            later: None,
         }
     }
 
     /// `keys = […]`: all of them, in one order for everybody, or none.
-    #[must_use]
-    pub fn all<const N: usize>(keys: [Arc<str>; N]) -> Entry {
-        let first = keys.into_iter().next().unwrap_or_default();
+    pub fn all<const N: usize>(keys: [KeyText; N]) -> Entry {
         Entry {
-            later: Some("keys"),
-            ..Entry::new(first)
+            keys: keys.into_iter().collect(),
+            ..Entry::new("")
         }
-    }
-
-    /// `min_hold = …`
-    #[must_use]
-    pub fn min_hold(mut self, _: impl Into<Timeout>) -> Entry {
-        self.later = Some("min_hold");
-        self
-    }
-
-    /// `max_hold = …`
-    #[must_use]
-    pub fn max_hold(mut self, _: impl Into<Timeout>) -> Entry {
-        self.later = Some("max_hold");
-        self
-    }
-
-    /// `ttl = …`
-    #[must_use]
-    pub fn ttl(mut self, _: impl Into<Timeout>) -> Entry {
-        self.later = Some("ttl");
-        self
-    }
-
-    /// `fencing = …`
-    #[must_use]
-    pub fn fencing(mut self, on: bool) -> Entry {
-        if on {
-            self.later = Some("fencing");
-        }
-        self
-    }
-
-    /// `reentrant = …`
-    #[must_use]
-    pub fn reentrant(self, _: bool) -> Entry {
-        self
-    }
-
-    /// `on_lost = finish`
-    #[must_use]
-    pub fn finish_when_lost(mut self) -> Entry {
-        self.later = Some("on_lost = finish");
-        self
     }
 
     /// `timeout = …`
@@ -105,6 +68,59 @@ impl Entry {
         self
     }
 
+    /// `min_hold = …`
+    #[must_use]
+    pub fn min_hold(mut self, min_hold: impl Into<Timeout>) -> Entry {
+        self.terms.min_hold = min_hold.into().duration();
+        self
+    }
+
+    /// `max_hold = …`
+    #[must_use]
+    pub fn max_hold(mut self, max_hold: impl Into<Timeout>) -> Entry {
+        self.terms.max_hold = max_hold.into().duration();
+        self
+    }
+
+    /// `ttl = …`
+    #[must_use]
+    pub fn ttl(self, ttl: impl Into<Timeout>) -> Entry {
+        match ttl.into().duration() {
+            Some(ttl) => self.unsupported(
+                format!("ttl = {ttl:?} on a session lock"),
+                "leave it out: a session lock lasts as long as its connection, and `limit` in the DSN says after how \
+                 long a silence the server frees it",
+            ),
+            None => self,
+        }
+    }
+
+    /// `fencing = …`
+    #[must_use]
+    pub fn fencing(self, on: bool) -> Entry {
+        if !on {
+            return self;
+        }
+        self.unsupported(
+            "fencing = true on a session lock".to_owned(),
+            "leave it out, and let the database check a version in the transaction that writes",
+        )
+    }
+
+    /// `reentrant = …`
+    #[must_use]
+    pub fn reentrant(mut self, on: bool) -> Entry {
+        self.not_reentrant = !on;
+        self
+    }
+
+    /// `on_lost = finish`
+    #[must_use]
+    pub fn finish_when_lost(mut self) -> Entry {
+        self.terms.finish = true;
+        self
+    }
+
     /// `locker = …`
     #[must_use]
     pub fn locker(mut self, locker: &Locker) -> Entry {
@@ -115,47 +131,57 @@ impl Entry {
     /// `init = …`: starts dlock first; a failure becomes the function's.
     #[must_use]
     pub fn init(mut self, source: impl IntoConfig) -> Entry {
-        self.failed = global::init_from(source).err().map(Error::from);
+        if let Err(error) = global::init_from(source) {
+            self.failed = Some(error.into());
+        }
         self
     }
 
-    fn begin(self) -> Result<Begun, Error> {
+    fn unsupported(mut self, what: String, remedy: &str) -> Entry {
+        self.failed = Some(Error::Unsupported(Arc::new(Unsupported {
+            what,
+            remedy: remedy.to_owned(),
+        })));
+        self
+    }
+
+    fn begin(self, parks: bool) -> Result<Begun, Error> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        if let Some(argument) = self.later {
-            return Err(Error::Unsupported(Arc::new(crate::error::Unsupported {
-                what: argument.to_owned(),
-                remedy: "leave the argument out".to_owned(),
-            })));
-        }
         let locker = self.locker.map_or_else(global::locker, Ok)?;
-        let mut lock = locker.lock(self.key);
+        let mut lock = Lock::all(locker, self.keys);
         if self.shared {
             lock = lock.shared();
         }
         if let Some(timeout) = self.timeout {
             lock = lock.timeout(timeout);
         }
-        lock.begin()
+        // A body with a limit of zero would be over before it began.
+        let max_hold = self
+            .terms
+            .max_hold
+            .filter(|max_hold| *max_hold > Duration::ZERO);
+        let terms = Terms {
+            max_hold,
+            ..self.terms
+        };
+        lock.begin(terms, !self.not_reentrant, parks)
     }
 }
 
 /// Runs a synchronous body under the lock.
 pub fn call<R>(entry: Entry, body: impl FnOnce() -> R) -> Outcome<R> {
-    match entry.begin().and_then(body::settle_blocking) {
-        Ok(guard) => body::call(guard, body),
-        Err(error) => Outcome::NotRun(error),
-    }
+    body::call(entry.begin(true), body)
 }
 
 /// Runs an async body under the lock.
 pub fn run<F: Future>(entry: Entry, body: F) -> impl Future<Output = Outcome<F::Output>> {
-    Run::new(entry.begin(), body)
+    Run::new(entry.begin(false), body)
 }
 
 /// Makes a key of a template.
-pub fn key(template: fmt::Arguments<'_>) -> Arc<str> {
+pub fn key(template: fmt::Arguments<'_>) -> KeyText {
     match template.as_str() {
         Some(text) => text.into(),
         None => template.to_string().into(),

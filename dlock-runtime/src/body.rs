@@ -1,6 +1,6 @@
-//! Running a body under a lock.
+//! Running a body under its locks.
 //!
-//! The order on every path is: take the lock, run the body, drop the body, release, learn how the release went.
+//! The order on every path is: take the locks, run the body, drop the body, release, learn how the release went.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,13 +11,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::error::Error;
-use crate::guard::{Guard, of_release};
-use crate::lock::Begun;
+use crate::hold::Vitality;
+use crate::hold::frame::{self, Frame};
+use crate::key::Mode;
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Leaving};
+use crate::taking::{Held, Taking};
+use crate::tenure::{Ending, Tenure, Terms};
 
 /// How it went.
 #[derive(Debug)]
@@ -30,55 +33,116 @@ pub enum Outcome<R> {
     NotRun(Error),
 }
 
-/// Runs a synchronous body under a lock that was taken.
-pub(crate) fn call<R>(guard: Guard, body: impl FnOnce() -> R) -> Outcome<R> {
+/// A body that is to run, and the locks that it needs.
+pub(crate) struct Begun {
+    pub(crate) id: u64,
+    pub(crate) mode: Mode,
+    pub(crate) taking: Taking,
+    pub(crate) terms: Terms,
+}
+
+/// Runs a synchronous body.
+pub(crate) fn call<R>(begun: Result<Begun, Error>, body: impl FnOnce() -> R) -> Outcome<R> {
+    let tenure = begun.and_then(|begun| {
+        let agreed = Agreed::of(&begun);
+        Ok(agreed.tenure(begun.taking.wait()?, false))
+    });
+    let tenure = match tenure {
+        Ok(tenure) => tenure,
+        Err(error) => return Outcome::NotRun(error),
+    };
+    let frame = tenure.frame().clone();
     // When the body unwinds, the release is awaited all the same: whoever catches the panic may rely on it.
-    let held = ReleaseOnUnwind(Some(guard));
-    let output = body();
-    match held.release() {
+    let tenure = EndOnUnwind(Some(tenure));
+    let output = frame::enter(&frame, body);
+    drop(frame);
+    match tenure.end() {
         Ok(()) => Outcome::Ran(output),
         Err(error) => Outcome::Lost(Some(output), error),
     }
 }
 
-struct ReleaseOnUnwind(Option<Guard>);
+struct EndOnUnwind(Option<Tenure>);
 
-impl ReleaseOnUnwind {
-    fn release(mut self) -> Result<(), Error> {
-        self.0.take().map_or(Ok(()), Guard::release_blocking)
+impl EndOnUnwind {
+    fn end(mut self) -> Result<(), Error> {
+        self.0
+            .take()
+            .map_or(Ok(()), |tenure| block_on(tenure.end()))
     }
 }
 
-impl Drop for ReleaseOnUnwind {
+impl Drop for EndOnUnwind {
     fn drop(&mut self) {
-        if let Some(guard) = self.0.take() {
-            let _ = guard.release_blocking();
+        if let Some(tenure) = self.0.take() {
+            let _ = block_on(tenure.end());
         }
     }
 }
 
+/// What is known of a body before its locks are.
+struct Agreed {
+    id: u64,
+    mode: Mode,
+    terms: Terms,
+    queue: Arc<crate::queue::Queue>,
+    caller: Option<Arc<Frame>>,
+}
+
+impl Agreed {
+    fn of(begun: &Begun) -> Agreed {
+        Agreed {
+            id: begun.id,
+            mode: begun.mode,
+            terms: begun.terms,
+            queue: begun.taking.queue().clone(),
+            caller: begun.taking.caller().cloned(),
+        }
+    }
+
+    fn tenure(self, held: SmallVec<[Held; 1]>, stoppable: bool) -> Tenure {
+        let Agreed {
+            id,
+            mode,
+            terms,
+            queue,
+            caller,
+        } = self;
+        Tenure::begin(id, mode, queue, caller, held, terms, stoppable)
+    }
+}
+
 pin_project! {
-    /// Runs an async body under a lock.
+    /// Runs an async body.
     ///
-    /// The body stands before the hold: dropping this future drops the body first.
+    /// The body stands before the tenure: it is dropped first, and under its frame.
     pub(crate) struct Run<F: Future> {
         #[pin]
         body: Option<F>,
         #[pin]
         bell: Option<OwnedNotified>,
+        // Of several locks, and of `max_hold`.
+        bells: Vec<Pin<Box<OwnedNotified>>>,
         stage: Stage<F::Output>,
+    }
+
+    impl<F: Future> PinnedDrop for Run<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Stage::Running(tenure, _) = this.stage {
+                frame::enter(&tenure.frame().clone(), || this.body.set(None));
+            }
+        }
     }
 }
 
 enum Stage<R> {
-    /// Has not been polled.
-    Begun(Result<Begun, Error>),
-    /// Stands in line.
-    Waiting(Arc<str>, crate::key::Mode, Acquire),
-    /// The body runs.
-    Running(Guard),
-    /// The body has ended and was dropped; the lock goes back.
-    Releasing(Arc<str>, Leaving, Ended<R>),
+    /// The locks are on their way.
+    Taking(Result<Begun, Error>),
+    /// The body runs; `true`: also when its lock is lost.
+    Running(Tenure, bool),
+    /// The body has ended and was dropped; the locks go back.
+    Releasing(Ending, Ended<R>),
     Done,
 }
 
@@ -94,7 +158,8 @@ impl<F: Future> Run<F> {
         Run {
             body: Some(body),
             bell: None,
-            stage: Stage::Begun(begun),
+            bells: Vec::new(),
+            stage: Stage::Taking(begun),
         }
     }
 }
@@ -105,50 +170,50 @@ impl<F: Future> Future for Run<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            match mem::replace(this.stage, Stage::Done) {
-                Stage::Begun(Ok(Begun {
-                    key,
-                    mode,
-                    admission,
-                })) => {
-                    *this.stage = match admission {
-                        Admission::Granted(place, vitality) => {
-                            Stage::Running(Guard::new(key, mode, place, vitality))
-                        }
-                        Admission::Waiting(acquire) => Stage::Waiting(key, mode, acquire),
+            match this.stage {
+                Stage::Taking(begun) => {
+                    let taken = match begun {
+                        Ok(begun) => ready!(Pin::new(&mut begun.taking).poll(context))
+                            .map(|held| (held, Agreed::of(begun))),
+                        Err(error) => Err(error.clone()),
                     };
-                }
-                Stage::Begun(Err(error)) => return not_run(this.body, error),
-                Stage::Waiting(key, mode, mut acquire) => {
-                    match Pin::new(&mut acquire).poll(context) {
-                        Poll::Pending => {
-                            *this.stage = Stage::Waiting(key, mode, acquire);
-                            return Poll::Pending;
+                    match taken {
+                        Ok((held, agreed)) => {
+                            let finish = agreed.terms.finish;
+                            *this.stage = Stage::Running(agreed.tenure(held, !finish), finish);
                         }
-                        Poll::Ready(Err(error)) => return not_run(this.body, error),
-                        Poll::Ready(Ok((place, vitality))) => {
-                            *this.stage = Stage::Running(Guard::new(key, mode, place, vitality));
+                        Err(error) => {
+                            *this.stage = Stage::Done;
+                            this.body.set(None);
+                            return Poll::Ready(Outcome::NotRun(error));
                         }
                     }
                 }
-                Stage::Running(guard) => {
-                    let ended = poll_body(&guard, this.body.as_mut(), this.bell.as_mut(), context);
-                    let Poll::Ready(ended) = ended else {
-                        *this.stage = Stage::Running(guard);
-                        return Poll::Pending;
+                Stage::Running(tenure, finish) => {
+                    let frame = tenure.frame().clone();
+                    let stopped = if *finish {
+                        Ok(())
+                    } else {
+                        listen(&frame, this.bell.as_mut(), this.bells, context);
+                        frame.check()
                     };
-                    this.body.set(None);
+                    let ended = match stopped {
+                        Ok(()) => ready!(step(&frame, this.body.as_mut(), context)),
+                        Err(error) => Ended::Stopped(error),
+                    };
+                    frame::enter(&frame, || this.body.set(None));
+                    drop(frame);
                     this.bell.set(None);
-                    let (key, leaving) = guard.leave();
-                    *this.stage = Stage::Releasing(key, leaving, ended);
+                    this.bells.clear();
+                    if let Stage::Running(tenure, _) = mem::replace(this.stage, Stage::Done) {
+                        *this.stage = Stage::Releasing(tenure.end(), ended);
+                    }
                 }
-                Stage::Releasing(key, mut leaving, ended) => {
-                    let Poll::Ready(left) = Pin::new(&mut leaving).poll(context) else {
-                        *this.stage = Stage::Releasing(key, leaving, ended);
-                        return Poll::Pending;
-                    };
-                    let left = left.map_err(|error| of_release(&key, error));
-                    return Poll::Ready(ended.outcome(left));
+                Stage::Releasing(ending, _) => {
+                    let released = ready!(Pin::new(ending).poll(context));
+                    if let Stage::Releasing(_, ended) = mem::replace(this.stage, Stage::Done) {
+                        return Poll::Ready(ended.outcome(released));
+                    }
                 }
                 Stage::Done => return Poll::Pending,
             }
@@ -167,42 +232,51 @@ impl<R> Ended<R> {
     }
 }
 
-/// One step of the body, and none when the lock is lost.
-fn poll_body<F: Future>(
-    guard: &Guard,
+/// One step of the body.
+fn step<F: Future>(
+    frame: &Arc<Frame>,
     body: Pin<&mut Option<F>>,
-    mut bell: Pin<&mut Option<OwnedNotified>>,
     context: &mut Context<'_>,
 ) -> Poll<Ended<F::Output>> {
-    // The bell is armed before the look, so that no loss falls between the two.
-    if bell.is_none() {
-        bell.set(Some(guard.vitality().bell()));
-    }
-    if let Some(bell) = bell.as_pin_mut() {
-        let _ = bell.poll(context);
-    }
-    if let Err(error) = guard.check() {
-        return Poll::Ready(Ended::Stopped(error));
-    }
     let Some(body) = body.as_pin_mut() else {
         return Poll::Pending;
     };
-    match catch_unwind(AssertUnwindSafe(|| body.poll(context))) {
+    let polled = AssertUnwindSafe(|| frame::enter(frame, || body.poll(context)));
+    match catch_unwind(polled) {
         Ok(output) => Poll::Ready(Ended::Returned(ready!(output))),
         Err(panic) => Poll::Ready(Ended::Panicked(panic)),
     }
 }
 
-fn not_run<F: Future>(mut body: Pin<&mut Option<F>>, error: Error) -> Poll<Outcome<F::Output>> {
-    body.set(None);
-    Poll::Ready(Outcome::NotRun(error))
+/// Arms the bells, so that the task is woken when a lock is lost: before the look, so that no loss falls between the
+/// two. A bell that has rung is replaced: it may have been for somebody else.
+fn listen(
+    frame: &Frame,
+    mut bell: Pin<&mut Option<OwnedNotified>>,
+    bells: &mut Vec<Pin<Box<OwnedNotified>>>,
+    context: &mut Context<'_>,
+) {
+    let mut vitalities = vitalities(frame);
+    let Some(first) = vitalities.next() else {
+        return;
+    };
+    if bell.is_none() {
+        bell.set(Some(first.bell()));
+        bells.extend(vitalities.map(|vitality| Box::pin(vitality.bell())));
+    }
+    while let Some(ringing) = bell.as_mut().as_pin_mut()
+        && ringing.poll(context).is_ready()
+    {
+        bell.set(Some(first.bell()));
+    }
+    for (ringing, vitality) in bells.iter_mut().zip(self::vitalities(frame).skip(1)) {
+        while ringing.as_mut().poll(context).is_ready() {
+            ringing.set(vitality.bell());
+        }
+    }
 }
 
-/// Takes the lock of a request that stands in line, parking the thread.
-pub(crate) fn settle_blocking(begun: Begun) -> Result<Guard, Error> {
-    let (place, vitality) = match begun.admission {
-        Admission::Granted(place, vitality) => (place, vitality),
-        Admission::Waiting(acquire) => block_on(acquire)?,
-    };
-    Ok(Guard::new(begun.key, begun.mode, place, vitality))
+fn vitalities(frame: &Frame) -> impl Iterator<Item = &Arc<Vitality>> {
+    let locks = frame.locks.iter().map(|locked| &locked.vitality);
+    locks.chain(frame.limit.as_ref().map(|limit| &limit.vitality))
 }

@@ -1,15 +1,19 @@
 //! A held lock.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
+
+use futures_util::future::select_all;
+use smallvec::SmallVec;
 
 use crate::error::Error;
-use crate::hold::Vitality;
+use crate::hold::frame::Locked;
 use crate::key::Mode;
 use crate::park::block_on;
 use crate::queue::{LeaveError, Leaving, Place, lost};
+use crate::taking::Held;
 
-/// A held lock.
+/// A held lock, or several that were taken together.
 ///
 /// Dropping it releases the lock with one message to the I/O thread, without waiting; from then on the next
 /// request of this process for the same key waits for that release. [`release`](Self::release) waits, and says
@@ -18,25 +22,23 @@ use crate::queue::{LeaveError, Leaving, Place, lost};
 /// A guard may be moved between threads and tasks.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {
-    key: Arc<str>,
     mode: Mode,
-    vitality: Arc<Vitality>,
-    place: Place,
+    held: SmallVec<[Held; 1]>,
 }
 
 impl Guard {
-    pub(crate) fn new(key: Arc<str>, mode: Mode, place: Place, vitality: Arc<Vitality>) -> Guard {
-        Guard {
-            key,
-            mode,
-            vitality,
-            place,
-        }
+    pub(crate) fn new(mode: Mode, held: SmallVec<[Held; 1]>) -> Guard {
+        Guard { mode, held }
     }
 
-    /// The key as it was asked for.
+    /// The key as it was asked for; the first of several.
     pub fn key(&self) -> &str {
-        &self.key
+        self.keys().next().unwrap_or_default()
+    }
+
+    /// All keys, in the order in which they were taken.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.locks().map(|locked| &*locked.key)
     }
 
     /// Whether others may hold the lock at the same time.
@@ -44,12 +46,12 @@ impl Guard {
         self.mode
     }
 
-    /// Whether the lock can be vouched for at this moment.
+    /// Whether the lock can be vouched for at this moment; of several: all of them.
     ///
     /// Costs a look at the clock. Once `false`, it stays `false`: the connection was lost, the server denied the
     /// lock, or its last confirmation is older than the limit allows.
     pub fn is_held(&self) -> bool {
-        self.vitality.stands()
+        self.locks().all(|locked| locked.vitality.stands())
     }
 
     /// Checks the lock as [`is_held`](Self::is_held) does.
@@ -58,20 +60,32 @@ impl Guard {
     ///
     /// [`Error::Lost`] with the reason.
     pub fn check(&self) -> Result<(), Error> {
-        match self.vitality.lost() {
-            None => Ok(()),
-            Some(reason) => Err(lost(&self.key, &reason)),
+        for locked in self.locks() {
+            if let Some(reason) = locked.vitality.lost() {
+                return Err(lost(&locked.key, &reason));
+            }
         }
+        Ok(())
     }
 
-    /// Completes when the lock is lost, with the [`Error::Lost`] that says why; never otherwise.
+    /// Completes when the lock is lost, with the [`Error::Lost`] that says why; never otherwise. Of several locks the
+    /// first that is lost counts.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn lost(&self) -> Error {
-        let reason = self.vitality.ended().await;
-        lost(&self.key, &reason)
+        if let [one] = self.held.as_slice() {
+            let reason = one.locked.vitality.ended().await;
+            return lost(&one.locked.key, &reason);
+        }
+        let endings = self.locks().map(|locked| {
+            Box::pin(async move {
+                let reason = locked.vitality.ended().await;
+                lost(&locked.key, &reason)
+            })
+        });
+        select_all(endings).await.0
     }
 
     /// Releases the lock and waits for the server's answer.
@@ -85,9 +99,21 @@ impl Guard {
     /// Once called, the lock is released whether or not the future is polled; dropping the future only gives up
     /// the answer.
     pub fn release(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        let Guard { key, place, .. } = self;
-        let leaving = place.leave();
-        async move { leaving.await.map_err(|error| of_release(&key, error)) }
+        let leaving: SmallVec<[_; 1]> = self
+            .held
+            .into_iter()
+            .map(|Held { locked, place }| (locked, place.leave()))
+            .collect();
+        async move {
+            let mut result = Ok(());
+            for (locked, leaving) in leaving {
+                let left = leaving
+                    .await
+                    .map_err(|error| of_release(&locked.key, error));
+                result = result.and(left);
+            }
+            result
+        }
     }
 
     /// As [`release`](Self::release), for callers that are not async.
@@ -99,17 +125,17 @@ impl Guard {
         block_on(self.release())
     }
 
-    /// What the async body's hold is made of.
-    pub(crate) fn vitality(&self) -> &Arc<Vitality> {
-        &self.vitality
-    }
-
-    pub(crate) fn leave(self) -> (Arc<str>, Leaving) {
-        (self.key, self.place.leave())
+    fn locks(&self) -> impl Iterator<Item = &Locked> {
+        self.held.iter().map(|held| &held.locked)
     }
 }
 
-pub(crate) fn of_release(key: &Arc<str>, error: LeaveError) -> Error {
+/// Leaves several places at once.
+pub(crate) fn leave_all(places: impl IntoIterator<Item = Place>) -> SmallVec<[Leaving; 1]> {
+    places.into_iter().map(Place::leave).collect()
+}
+
+pub(crate) fn of_release(key: &str, error: LeaveError) -> Error {
     match error {
         LeaveError::Lost(reason) => lost(key, &reason),
         LeaveError::Other(error) => error,
@@ -119,7 +145,7 @@ pub(crate) fn of_release(key: &Arc<str>, error: LeaveError) -> Error {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("key", &self.key)
+            .field("keys", &self.keys().collect::<Vec<_>>())
             .field("mode", &self.mode)
             .field("held", &self.is_held())
             .finish_non_exhaustive()

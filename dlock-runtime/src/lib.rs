@@ -22,15 +22,19 @@ mod outcome;
 mod park;
 mod queue;
 mod scope;
+mod taking;
+mod tenure;
 mod timeout;
 mod tls;
 
 pub use config::Config;
 pub use error::{
-    Busy, Error, Holder, InitError, InitSource, InvalidKey, Lost, Refused, Unavailable, Unsupported,
+    Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost, Refused,
+    Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;
+pub use hold::{Current, check, current};
 pub use key::Mode;
 pub use lock::Lock;
 pub use locker::{Locker, Report};

@@ -4,32 +4,40 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::body::{Outcome, Run};
-use crate::error::Error;
+use smallvec::{SmallVec, smallvec};
+
+use crate::body::{self, Begun, Outcome, Run};
+use crate::error::{Error, InvalidKey};
 use crate::guard::Guard;
-use crate::key::{Key, Mode};
+use crate::hold::frame;
+use crate::key::{Key, KeyText, Mode};
 use crate::locker::Locker;
-use crate::park::block_on;
-use crate::queue::{Admission, Patience, Request};
+use crate::queue::Patience;
+use crate::taking::{Manner, Taking};
+use crate::tenure::Terms;
 use crate::timeout::Timeout;
 
-/// A key of a [`Locker`], and how to take it. Made by [`Locker::lock`].
+/// A key of a [`Locker`], and how to take it. Made by [`Locker::lock`], or by [`Locker::lock_all`] for several keys.
 ///
 /// Nothing happens until one of the acquiring methods is called; a `Lock` can be used again.
 #[derive(Clone, Debug)]
 #[must_use = "a lock does nothing until it is acquired"]
 pub struct Lock {
     locker: Locker,
-    key: Arc<str>,
+    keys: SmallVec<[KeyText; 1]>,
     mode: Mode,
     timeout: Option<Timeout>,
 }
 
 impl Lock {
-    pub(crate) fn new(locker: Locker, key: Arc<str>) -> Lock {
+    pub(crate) fn new(locker: Locker, key: KeyText) -> Lock {
+        Lock::all(locker, smallvec![key])
+    }
+
+    pub(crate) fn all(locker: Locker, keys: SmallVec<[KeyText; 1]>) -> Lock {
         Lock {
             locker,
-            key,
+            keys,
             mode: Mode::Exclusive,
             timeout: None,
         }
@@ -57,13 +65,18 @@ impl Lock {
 
     /// Takes the lock, waiting up to the time-out.
     ///
-    /// Requests of one process are served in the order in which this method was first polled.
+    /// Requests of one process are served in the order in which this method was first polled. Several keys are taken
+    /// one after the other, in an order that is the same for everybody; if one cannot be had, none is kept. Called
+    /// inside a locked body, or for several keys, a wait without limit ends after 30 s: another process may wait the
+    /// other way round, and no server sees both.
     ///
     /// # Errors
     ///
     /// - [`Error::Busy`]: others kept the lock until the time-out; says who, where the server can tell.
     /// - [`Error::Unavailable`]: the server could not be reached or did not answer until the time-out.
     /// - [`Error::Refused`]: the server was reached and refused.
+    /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
+    ///   a synchronous call would park the single-threaded runtime that has to release it.
     /// - [`Error::InvalidKey`], [`Error::Unsupported`], [`Error::ShutDown`], [`Error::RuntimeStopped`],
     ///   [`Error::Forked`]: at once.
     ///
@@ -72,7 +85,7 @@ impl Lock {
     /// Dropping the future leaves nothing: the wait is ended on the server, and a lock that was granted in the same
     /// moment is released. Both are done before the next request of this process for the key is served.
     pub async fn acquire(&self) -> Result<Guard, Error> {
-        self.settle(self.join(self.patience(), true)?).await
+        self.guard(self.manner(self.patience(), true)).await
     }
 
     /// As [`acquire`](Self::acquire), for callers that are not async: parks the thread. On a worker of a
@@ -82,7 +95,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<Guard, Error> {
-        self.settle_blocking(self.join(self.patience(), true)?)
+        self.guard_blocking(self.manner(self.patience(), true))
     }
 
     /// Tries once. `None`: somebody else holds the lock. The time-out does not count; the server has the connect
@@ -96,7 +109,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.settle(self.join(self.one_try(), false)?).await)
+        unless_busy(self.guard(self.manner(self.one_try(), false)).await)
     }
 
     /// As [`try_acquire`](Self::try_acquire), for callers that are not async.
@@ -105,13 +118,14 @@ impl Lock {
     ///
     /// As [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_blocking(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.settle_blocking(self.join(self.one_try(), false)?))
+        unless_busy(self.guard_blocking(self.manner(self.one_try(), false)))
     }
 
     /// Runs a future under the lock: takes it, polls the future, drops the future, releases.
     ///
     /// When the lock is lost the future is stopped: it is dropped before it is polled again, and also when it waits
-    /// for something else at that time.
+    /// for something else at that time. Inside, [`check`](crate::check) and [`current`](crate::current) know the
+    /// lock, and locked functions called under the same key run under it.
     ///
     /// # Errors
     ///
@@ -122,63 +136,76 @@ impl Lock {
     ///
     /// Dropping the future drops the inner one and then releases the lock.
     pub async fn run<F: Future>(&self, body: F) -> Result<F::Output, Error> {
-        match Run::new(self.begin(), body).await {
-            Outcome::Ran(output) => Ok(output),
-            Outcome::Lost(_, error) | Outcome::NotRun(error) => Err(error),
-        }
+        Run::new(self.begin(Terms::default(), true, false), body)
+            .await
+            .into_result()
     }
 
-    /// Runs a closure under the lock. It can learn of a loss only through the guard that it is given.
+    /// Runs a closure under the lock. It learns of a loss from [`check`](crate::check).
     ///
     /// # Errors
     ///
     /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result does
     /// not count because the lock was not held to the end.
-    pub fn run_blocking<R>(&self, body: impl FnOnce(&Guard) -> R) -> Result<R, Error> {
-        let guard = self.acquire_blocking()?;
-        let output = body(&guard);
-        guard.release_blocking()?;
-        Ok(output)
+    pub fn run_blocking<R>(&self, body: impl FnOnce() -> R) -> Result<R, Error> {
+        body::call(self.begin(Terms::default(), true, true), body).into_result()
     }
 
-    /// The key as it was given.
+    /// The key as it was given; the first of several.
     pub fn key(&self) -> &str {
-        &self.key
+        self.keys.first().map_or("", |key| key)
     }
 
-    /// Joins the line, as [`acquire`](Self::acquire) does.
-    pub(crate) fn begin(&self) -> Result<Begun, Error> {
+    /// Makes a body ready to run under the lock.
+    pub(crate) fn begin(&self, terms: Terms, reentrant: bool, parks: bool) -> Result<Begun, Error> {
+        let id = frame::next_id();
+        let manner = Manner {
+            body: Some(id),
+            reentrant,
+            parks,
+            ..self.manner(self.patience(), true)
+        };
         Ok(Begun {
-            key: self.key.clone(),
+            id,
             mode: self.mode,
-            admission: self.join(self.patience(), true)?,
+            taking: self.taking(manner)?,
+            terms,
         })
     }
 
-    fn join(&self, patience: Patience, name_holder: bool) -> Result<Admission, Error> {
-        let request = Request {
-            key: Key::new(self.key.clone())?,
+    fn manner(&self, patience: Patience, name_holder: bool) -> Manner {
+        Manner {
             mode: self.mode,
             patience,
             name_holder,
-        };
-        self.locker.queue().join(&request)
+            body: None,
+            reentrant: false,
+            parks: false,
+        }
     }
 
-    async fn settle(&self, admission: Admission) -> Result<Guard, Error> {
-        let (place, vitality) = match admission {
-            Admission::Granted(place, vitality) => (place, vitality),
-            Admission::Waiting(acquire) => acquire.await?,
-        };
-        Ok(Guard::new(self.key.clone(), self.mode, place, vitality))
+    fn taking(&self, manner: Manner) -> Result<Taking, Error> {
+        let keys = self.keys.iter().cloned().map(Key::new);
+        let keys = keys.collect::<Result<SmallVec<_>, _>>()?;
+        if keys.is_empty() {
+            return Err(Error::InvalidKey(Arc::new(InvalidKey {
+                key: String::new(),
+                rule: "at least one key has to be given",
+            })));
+        }
+        Ok(Taking::new(self.locker.queue(), keys, manner))
     }
 
-    fn settle_blocking(&self, admission: Admission) -> Result<Guard, Error> {
-        let (place, vitality) = match admission {
-            Admission::Granted(place, vitality) => (place, vitality),
-            Admission::Waiting(acquire) => block_on(acquire)?,
+    async fn guard(&self, manner: Manner) -> Result<Guard, Error> {
+        Ok(Guard::new(self.mode, self.taking(manner)?.await?))
+    }
+
+    fn guard_blocking(&self, manner: Manner) -> Result<Guard, Error> {
+        let manner = Manner {
+            parks: true,
+            ..manner
         };
-        Ok(Guard::new(self.key.clone(), self.mode, place, vitality))
+        Ok(Guard::new(self.mode, self.taking(manner)?.wait()?))
     }
 
     fn patience(&self) -> Patience {
@@ -198,11 +225,13 @@ impl Lock {
     }
 }
 
-/// A request that stands in line, or has its lock already.
-pub(crate) struct Begun {
-    pub(crate) key: Arc<str>,
-    pub(crate) mode: Mode,
-    pub(crate) admission: Admission,
+impl<R> Outcome<R> {
+    fn into_result(self) -> Result<R, Error> {
+        match self {
+            Outcome::Ran(output) => Ok(output),
+            Outcome::Lost(_, error) | Outcome::NotRun(error) => Err(error),
+        }
+    }
 }
 
 fn unless_busy(result: Result<Guard, Error>) -> Result<Option<Guard>, Error> {

@@ -82,7 +82,14 @@ impl Locker {
 
     /// The lock of a key: 1 to 1024 bytes of UTF-8 without NUL. Whether the key is valid shows when it is acquired.
     pub fn lock(&self, key: impl Into<Arc<str>>) -> Lock {
-        Lock::new(self.clone(), key.into())
+        Lock::new(self.clone(), key.into().into())
+    }
+
+    /// The locks of several keys, all or none. They are taken in one order, which is the same for everybody who takes
+    /// several; a key that is given twice is taken once.
+    pub fn lock_all<K: Into<Arc<str>>>(&self, keys: impl IntoIterator<Item = K>) -> Lock {
+        let keys = keys.into_iter().map(|key| key.into().into());
+        Lock::all(self.clone(), keys.collect())
     }
 
     /// Makes this locker the one that `#[db_locked]` functions and the functions of the crate use.

@@ -21,6 +21,11 @@ impl Timeout {
     /// Waits without limit.
     pub const NONE: Timeout = Timeout(None);
 
+    /// The duration; `None` is without limit.
+    pub(crate) fn duration(self) -> Option<Duration> {
+        self.0
+    }
+
     /// The moment at which the wait ends; `None` is never, also where the clock cannot count that far.
     pub(crate) fn deadline(self, now: Instant) -> Option<Instant> {
         self.0.and_then(|duration| now.checked_add(duration))

@@ -86,7 +86,10 @@ impl Frame {
     /// Whether the body may go on.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.over.load(Ordering::Acquire) {
-            return Err(lost(self.key(), "the body has ended, and its lock was released"));
+            return Err(lost(
+                self.key(),
+                "the body has ended, and its lock was released",
+            ));
         }
         if let Some(limit) = &self.limit
             && !limit.vitality.stands()
@@ -119,7 +122,10 @@ impl Frame {
 
     /// Keeps the server's locks at least until then.
     pub(crate) fn keep_until(&self, until: Instant) {
-        let mut keep = self.keep_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keep = self
+            .keep_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *keep = Some(keep.map_or(until, |other| other.max(until)));
         drop(keep);
         for under in self.locks.iter().filter_map(|locked| locked.under.as_ref()) {
@@ -129,7 +135,10 @@ impl Frame {
 
     /// Until when the locks have to be kept, where that is still to come.
     pub(crate) fn kept_until(&self) -> Option<Instant> {
-        let keep = *self.keep_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = *self
+            .keep_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         keep.filter(|until| *until > Instant::now())
     }
 

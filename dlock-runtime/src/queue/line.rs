@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use smallvec::{SmallVec, smallvec};
+use tokio::runtime;
 use tokio::task::AbortHandle;
 
 use super::{Patience, Refusal, Request};
 use crate::backend::{Errand, Hold, Progress};
 use crate::error::Error;
 use crate::hold::Vitality;
-use crate::key::Mode;
+use crate::key::{KeyText, Mode};
 
 /// A lock that somebody in this process holds, takes or waits for.
 pub(super) struct Entry {
@@ -24,26 +25,38 @@ pub(super) struct Entry {
 pub(super) enum State {
     /// An errand is under way. Those in line wait for it.
     Taking(Arc<Errand>),
-    /// The callers with these ids hold it.
+    /// These callers hold it.
     Held {
         hold: Hold,
         mode: Mode,
-        holders: SmallVec<[u64; 2]>,
+        holders: SmallVec<[Caller; 1]>,
     },
     /// It goes back to the server.
     GivingBack,
 }
 
+/// Somebody who waits or holds.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) id: u64,
+    /// The body that runs, or is to run, if it is one.
+    pub(super) body: Option<u64>,
+    /// The single-threaded runtime that the caller came from.
+    pub(super) runtime: Option<runtime::Id>,
+}
+
 /// A caller in line.
 pub(super) struct Waiting {
-    pub(super) id: u64,
-    pub(super) key: Arc<str>,
+    pub(super) caller: Caller,
+    pub(super) key: KeyText,
     pub(super) mode: Mode,
     pub(super) patience: Patience,
     pub(super) name_holder: bool,
     pub(super) since: Instant,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
     pub(super) timer: Option<Timer>,
+    /// For a turn: what vouches for the enclosing body's hold.
+    pub(super) turn: Option<Arc<Vitality>>,
 }
 
 /// A caller's deadline; dropping it stops the clock.
@@ -67,12 +80,12 @@ pub(super) enum LetGo {
 
 impl Waiting {
     pub(super) fn new(
-        id: u64,
-        request: &Request,
+        caller: Caller,
+        request: &Request<'_>,
     ) -> (Waiting, oneshot::Receiver<Result<Arc<Vitality>, Error>>) {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
-            id,
+            caller,
             key: request.key.text().clone(),
             mode: request.mode,
             patience: request.patience,
@@ -80,6 +93,7 @@ impl Waiting {
             since: Instant::now(),
             reply,
             timer: None,
+            turn: request.turn.cloned(),
         };
         (waiting, answer)
     }
@@ -93,7 +107,7 @@ impl Waiting {
 }
 
 impl Entry {
-    pub(super) fn held(hold: Hold, mode: Mode, holder: u64) -> Entry {
+    pub(super) fn held(hold: Hold, mode: Mode, holder: Caller) -> Entry {
         Entry {
             line: VecDeque::new(),
             state: State::Held {
@@ -112,14 +126,14 @@ impl Entry {
     }
 
     /// Lets a reader in beside the readers who hold the lock, unless somebody waits already.
-    pub(super) fn share(&mut self, id: u64, mode: Mode) -> Option<Arc<Vitality>> {
+    pub(super) fn share(&mut self, caller: Caller, mode: Mode) -> Option<Arc<Vitality>> {
         match &mut self.state {
             State::Held {
                 hold,
                 mode: Mode::Shared,
                 holders,
             } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands() => {
-                holders.push(id);
+                holders.push(caller);
                 Some(hold.vitality.clone())
             }
             _ => None,
@@ -156,7 +170,10 @@ impl Entry {
 
     /// Takes a caller out of the line.
     pub(super) fn remove(&mut self, id: u64) -> Option<Waiting> {
-        let position = self.line.iter().position(|waiting| waiting.id == id)?;
+        let position = self
+            .line
+            .iter()
+            .position(|waiting| waiting.caller.id == id)?;
         let waiting = self.line.remove(position);
         self.call_off_unless_wanted();
         waiting
@@ -197,7 +214,7 @@ impl Entry {
         let mut granted = SmallVec::new();
         let mut holders = SmallVec::new();
         while let Some(waiting) = self.pop(mode) {
-            holders.push(waiting.id);
+            holders.push(waiting.caller);
             granted.push(waiting);
             if mode == Mode::Exclusive {
                 break;
@@ -220,7 +237,7 @@ impl Entry {
         let State::Held { hold, holders, .. } = &mut self.state else {
             return LetGo::NotHolder;
         };
-        let Some(position) = holders.iter().position(|holder| *holder == id) else {
+        let Some(position) = holders.iter().position(|holder| holder.id == id) else {
             return LetGo::NotHolder;
         };
         holders.swap_remove(position);

@@ -5,6 +5,7 @@
 //! server at a time. The errand belongs to the line, not to a caller: when the first caller gives up, the wait goes
 //! on for the next.
 
+mod deadlock;
 mod line;
 mod place;
 
@@ -13,15 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
+use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time;
 
-use crate::backend::{Backend, Errand, GivenBack, Hold, Progress, Taken, Trouble};
+use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
 use crate::error::{Busy, Error, Holder, Lost, Refused, Unavailable};
 use crate::hold::Vitality;
+use crate::hold::frame::Frame;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
-use line::{Entry, State, Waiting};
+use deadlock::NestedWait;
+use line::{Caller, Entry, State, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
 
 /// How long the server may take to say who holds a lock. Longer, and it counts as unavailable.
@@ -49,12 +53,26 @@ impl Patience {
 }
 
 /// What a caller asks for.
-pub(crate) struct Request {
-    pub(crate) key: Key,
+pub(crate) struct Request<'a> {
+    pub(crate) key: &'a Key,
+    /// The lock's name on the server, or the turn under an enclosing body's hold.
+    pub(crate) name: &'a ServerKey,
     pub(crate) mode: Mode,
     pub(crate) patience: Patience,
     /// Whether a refusal has to name the holder, at the price of one more query.
     pub(crate) name_holder: bool,
+    /// For a turn: what vouches for the enclosing body's hold.
+    pub(crate) turn: Option<&'a Arc<Vitality>>,
+    /// The body that is to run, if it is one.
+    pub(crate) body: Option<u64>,
+    /// The body that the caller belongs to.
+    pub(crate) within: Option<&'a Arc<Frame>>,
+    /// Whether the body that is to run holds other locks already.
+    pub(crate) partial: bool,
+    /// The single-threaded runtime that the caller runs in.
+    pub(crate) runtime: Option<runtime::Id>,
+    /// Whether the caller parks its thread.
+    pub(crate) parks: bool,
 }
 
 /// The lines of one locker.
@@ -70,6 +88,8 @@ struct Table {
     entries: HashMap<ServerKey, Entry>,
     next_id: u64,
     closed: Option<Error>,
+    /// Who waits while a body that it belongs to holds other locks.
+    nested: Vec<NestedWait>,
 }
 
 impl Queue {
@@ -81,6 +101,7 @@ impl Queue {
                 entries: HashMap::new(),
                 next_id: 0,
                 closed: None,
+                nested: Vec::new(),
             }),
             drained: Notify::new(),
         })
@@ -90,38 +111,55 @@ impl Queue {
         &self.io
     }
 
+    /// The lock's name as the server compares it.
+    pub(crate) fn name_of(&self, key: &Key) -> ServerKey {
+        self.backend.server_key(key)
+    }
+
     /// Joins the line for a lock, or takes it on the spot.
-    pub(crate) fn join(self: &Arc<Self>, request: &Request) -> Result<Admission, Error> {
+    pub(crate) fn join(self: &Arc<Self>, request: &Request<'_>) -> Result<Admission, Error> {
         self.io.check()?;
         if request.mode == Mode::Shared {
             self.backend
                 .shared_mode()
                 .map_err(|why| Error::Unsupported(Arc::new(why)))?;
         }
-        let key = self.backend.server_key(&request.key);
+        let key = request.name;
         let mut table = self.table();
         if let Some(closed) = &table.closed {
             return Err(closed.clone());
         }
         table.next_id += 1;
         let id = table.next_id;
-        let Some(entry) = table.entries.get_mut(&key) else {
-            return Ok(self.join_free(table, key, id, request));
+        let caller = Caller {
+            id,
+            body: request.body,
+            runtime: request.runtime,
         };
-        if let Some(vitality) = entry.share(id, request.mode) {
+        let Some(entry) = table.entries.get_mut(key) else {
+            return Ok(self.join_free(table, caller, request));
+        };
+        if let Some(vitality) = entry.share(caller, request.mode) {
             drop(table);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
-        let (waiting, answer) = Waiting::new(id, request);
+        if !matches!(request.patience, Patience::OneTry { .. }) {
+            table.refuse_deadlock(request)?;
+        }
+        let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
+        let Some(entry) = table.entries.get_mut(key) else {
+            return Err(Error::RuntimeStopped);
+        };
         if let Some(refusal) = entry.refusal_of(&waiting) {
             drop(table);
-            self.refuse(&key, waiting, refusal);
+            self.refuse(key, waiting, refusal);
         } else {
             entry.push(waiting);
+            table.note_wait(id, request);
             drop(table);
             if let Some(deadline) = deadline {
-                self.expire_at(&key, id, deadline);
+                self.expire_at(key, id, deadline);
             }
         }
         let place = Place::new(self, key, id);
@@ -132,28 +170,38 @@ impl Queue {
     fn join_free(
         self: &Arc<Self>,
         mut table: MutexGuard<'_, Table>,
-        key: ServerKey,
-        id: u64,
-        request: &Request,
+        caller: Caller,
+        request: &Request<'_>,
     ) -> Admission {
-        if let Some(hold) = self.backend.take_now(&key, request.mode) {
+        let (key, mode, id) = (request.name, request.mode, caller.id);
+        if let Some(hold) = self.take_now(key, mode, request.turn) {
             let vitality = hold.vitality.clone();
-            table
-                .entries
-                .insert(key.clone(), Entry::held(hold, request.mode, id));
+            let entry = Entry::held(hold, mode, caller);
+            table.entries.insert(key.clone(), entry);
             drop(table);
             return Admission::Granted(Place::new(self, key, id), vitality);
         }
-        let mode = request.mode;
-        let (waiting, answer) = Waiting::new(id, request);
+        let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let errand = Errand::new(key.clone(), mode, deadline);
         table
             .entries
             .insert(key.clone(), Entry::taking(errand.clone(), waiting));
+        table.note_wait(id, request);
         drop(table);
         self.send(errand, deadline.map(|deadline| (id, deadline)));
         Admission::Waiting(Acquire::new(Place::new(self, key, id), answer))
+    }
+
+    /// Takes a lock on the spot, where that needs no I/O: a turn is nobody's but this process's.
+    fn take_now(&self, key: &ServerKey, mode: Mode, turn: Option<&Arc<Vitality>>) -> Option<Hold> {
+        match turn {
+            Some(vitality) => Some(Hold {
+                vitality: vitality.clone(),
+                grant: Box::new(Turn),
+            }),
+            None => self.backend.take_now(key, mode),
+        }
     }
 
     /// Sends an errand to the server, and watches the deadline of the caller that it was made for.
@@ -183,25 +231,7 @@ impl Queue {
             return;
         };
         match taken {
-            Taken::Held(hold) => {
-                let vitality = hold.vitality.clone();
-                match entry.grant(hold, errand.mode) {
-                    Ok((granted, refused)) => {
-                        drop(table);
-                        for waiting in granted {
-                            // Whoever is gone meanwhile still has its place, and leaving the place gives back.
-                            let _ = waiting.reply.send(Ok(vitality.clone()));
-                        }
-                        for waiting in refused {
-                            self.refuse(&errand.key, waiting, Refusal::HeldHere);
-                        }
-                    }
-                    Err(nobody) => {
-                        drop(table);
-                        self.give_back(&errand.key, nobody, None);
-                    }
-                }
-            }
+            Taken::Held(hold) => self.hand_out(table, &errand.key, errand.mode, hold),
             Taken::CalledOff => self.advance(table, &errand.key),
             Taken::Refused {
                 code,
@@ -209,10 +239,13 @@ impl Queue {
                 source,
             } => {
                 let refused = entry.pop(errand.mode);
+                if let Some(waiting) = &refused {
+                    table.forget_wait(waiting.caller.id);
+                }
                 self.advance(table, &errand.key);
                 if let Some(waiting) = refused {
                     let error = Error::Refused(Arc::new(Refused {
-                        key: waiting.key.clone(),
+                        key: waiting.key.to_shared(),
                         code,
                         message,
                         source,
@@ -223,13 +256,50 @@ impl Queue {
         }
     }
 
+    /// Gives a lock to the first in line, and back if there is nobody.
+    fn hand_out(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        key: &ServerKey,
+        mode: Mode,
+        hold: Hold,
+    ) {
+        let Some(entry) = table.entries.get_mut(key) else {
+            return;
+        };
+        let vitality = hold.vitality.clone();
+        match entry.grant(hold, mode) {
+            Ok((granted, refused)) => {
+                for waiting in granted.iter().chain(&refused) {
+                    table.forget_wait(waiting.caller.id);
+                }
+                drop(table);
+                for waiting in granted {
+                    // Whoever is gone meanwhile still has its place, and leaving the place gives back.
+                    let _ = waiting.reply.send(Ok(vitality.clone()));
+                }
+                for waiting in refused {
+                    self.refuse(key, waiting, Refusal::HeldHere);
+                }
+            }
+            Err(nobody) => {
+                drop(table);
+                self.give_back(key, nobody, None);
+            }
+        }
+    }
+
     /// After a release, or an errand that came home with nothing: the next in line, or no line at all.
     fn advance(self: &Arc<Self>, mut table: MutexGuard<'_, Table>, key: &ServerKey) {
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
         if let Some(first) = entry.line.front() {
-            let errand = Errand::new(key.clone(), first.mode, entry.patience());
+            let mode = first.mode;
+            if let Some(hold) = self.take_now(key, mode, first.turn.as_ref()) {
+                return self.hand_out(table, key, mode, hold);
+            }
+            let errand = Errand::new(key.clone(), mode, entry.patience());
             entry.state = State::Taking(errand.clone());
             drop(table);
             self.send(errand, None);
@@ -255,6 +325,9 @@ impl Queue {
             return;
         };
         let refused = entry.remove_one_tries();
+        for waiting in &refused {
+            table.forget_wait(waiting.caller.id);
+        }
         drop(table);
         for waiting in refused {
             self.refuse(&errand.key, waiting, refusal.clone());
@@ -282,6 +355,7 @@ impl Queue {
                 Progress::Trouble(trouble) => Refusal::Trouble(trouble),
             },
         };
+        table.forget_wait(id);
         drop(table);
         self.refuse(key, waiting, refusal);
     }
@@ -294,10 +368,12 @@ impl Queue {
             queue.expire(&errand_key, id);
         });
         let mut table = self.table();
-        let waiting = table
-            .entries
-            .get_mut(key)
-            .and_then(|entry| entry.line.iter_mut().find(|waiting| waiting.id == id));
+        let waiting = table.entries.get_mut(key).and_then(|entry| {
+            entry
+                .line
+                .iter_mut()
+                .find(|waiting| waiting.caller.id == id)
+        });
         match waiting {
             Some(waiting) => waiting.timer = Some(line::Timer(timer)),
             None => timer.abort(),
@@ -343,6 +419,7 @@ impl Queue {
             return;
         };
         if let Some(waiting) = entry.remove(id) {
+            table.forget_wait(id);
             drop(table);
             drop(waiting);
             return;
@@ -397,6 +474,7 @@ impl Queue {
             table.closed = Some(error.clone());
         }
         let refused: Vec<Waiting> = table.entries.values_mut().flat_map(Entry::clear).collect();
+        table.nested.clear();
         drop(table);
         for waiting in refused {
             let _ = waiting.reply.send(Err(error.clone()));
@@ -427,6 +505,18 @@ impl Queue {
         self.backend.close(reason);
     }
 
+    /// Does something on the I/O thread after a while.
+    pub(crate) fn later(
+        self: &Arc<Self>,
+        after: Duration,
+        then: impl FnOnce() + Send + 'static,
+    ) -> tokio::task::AbortHandle {
+        self.spawn(async move {
+            time::sleep(after).await;
+            then();
+        })
+    }
+
     /// A task of this queue. Its panic leaves the state of some lock unknown, so it ends them all: first the holds
     /// are invalidated, then the sockets are closed.
     fn spawn(
@@ -454,6 +544,15 @@ impl Drop for Queue {
     }
 }
 
+/// A turn under an enclosing body's hold: the hold stays, so there is nothing to give back.
+struct Turn;
+
+impl Grant for Turn {
+    fn give_back(self: Box<Self>) -> GivenBack {
+        GivenBack::Now(Ok(()))
+    }
+}
+
 /// Where the answer to a release goes.
 type Ack = oneshot::Sender<Result<(), Arc<str>>>;
 
@@ -472,7 +571,7 @@ impl Waiting {
     fn busy(self, holder: Option<Holder>) {
         let error = Error::Busy(Arc::new(Busy {
             waited: self.waited(),
-            key: self.key,
+            key: self.key.to_shared(),
             holder,
         }));
         let _ = self.reply.send(Err(error));
@@ -481,7 +580,7 @@ impl Waiting {
     fn unavailable(self, trouble: Trouble) {
         let error = Error::Unavailable(Arc::new(Unavailable {
             waited: self.waited(),
-            key: self.key,
+            key: self.key.to_shared(),
             reason: trouble.reason,
             source: trouble.source,
         }));
@@ -489,9 +588,9 @@ impl Waiting {
     }
 }
 
-pub(crate) fn lost(key: &Arc<str>, reason: &str) -> Error {
+pub(crate) fn lost(key: &str, reason: &str) -> Error {
     Error::Lost(Arc::new(Lost {
-        key: key.clone(),
+        key: key.into(),
         reason: reason.to_owned(),
     }))
 }

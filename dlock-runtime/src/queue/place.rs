@@ -24,10 +24,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(queue: &Arc<Queue>, key: ServerKey, id: u64) -> Place {
+    pub(super) fn new(queue: &Arc<Queue>, key: &ServerKey, id: u64) -> Place {
         Place {
             queue: queue.clone(),
-            key,
+            key: key.clone(),
             id,
             left: false,
         }

@@ -1,0 +1,223 @@
+//! Taking one lock, or several: in one order for everybody, all or none.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::runtime::{self, Handle, RuntimeFlavor};
+
+use crate::error::{Error, WouldDeadlock};
+use crate::hold::frame::{self, Frame, Locked};
+use crate::key::{Key, Mode, ServerKey};
+use crate::park::block_on;
+use crate::queue::{Acquire, Admission, Patience, Place, Queue, Request};
+
+/// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
+/// the other way round, and no server sees both.
+const NESTED_PATIENCE: Duration = Duration::from_secs(30);
+
+const IN_BODY: &str = "a body that this call belongs to holds it; let the body finish first, or call a `#[db_locked]` \
+     function, which runs under the body's lock";
+const NOT_REENTRANT: &str =
+    "a body that this call belongs to holds it, and `reentrant = false` forbids to run under that";
+const SHARED_BY_BODY: &str = "a body that this call belongs to holds it in shared mode, and an exclusive lock inside would \
+     wait for that body; take it exclusively outside";
+
+/// How to take the locks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) mode: Mode,
+    pub(crate) patience: Patience,
+    /// Whether a refusal has to name the holder.
+    pub(crate) name_holder: bool,
+    /// The number of the body that is to run; `None` for a guard, which never runs under another's hold.
+    pub(crate) body: Option<u64>,
+    /// Whether the body may run under the hold of a body that calls it.
+    pub(crate) reentrant: bool,
+    /// Whether the caller parks its thread.
+    pub(crate) parks: bool,
+}
+
+/// A lock that was taken.
+pub(crate) struct Held {
+    pub(crate) locked: Locked,
+    pub(crate) place: Place,
+}
+
+/// Locks on their way. Dropping it gives back what it has and leaves the lines.
+pub(crate) struct Taking {
+    queue: Arc<Queue>,
+    manner: Manner,
+    caller: Option<Arc<Frame>>,
+    runtime: Option<runtime::Id>,
+    /// The next one last.
+    todo: SmallVec<[Wanted; 1]>,
+    waiting: Option<(Wanted, Acquire)>,
+    held: SmallVec<[Held; 1]>,
+}
+
+struct Wanted {
+    key: Key,
+    name: ServerKey,
+    under: Option<Arc<Frame>>,
+}
+
+impl Taking {
+    /// Makes ready, without joining a line.
+    pub(crate) fn new(queue: &Arc<Queue>, keys: SmallVec<[Key; 1]>, mut manner: Manner) -> Taking {
+        let caller = frame::current();
+        if manner.patience == Patience::Forever && (caller.is_some() || keys.len() > 1) {
+            manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
+        }
+        let mut todo: SmallVec<[Wanted; 1]> = keys
+            .into_iter()
+            .map(|key| Wanted {
+                name: queue.name_of(&key),
+                key,
+                under: None,
+            })
+            .collect();
+        if todo.len() > 1 {
+            todo.sort_by(|one, other| other.name.cmp(&one.name));
+            todo.dedup_by(|one, other| one.name == other.name);
+        }
+        Taking {
+            queue: queue.clone(),
+            manner,
+            caller,
+            runtime: single_threaded_runtime(),
+            todo,
+            waiting: None,
+            held: SmallVec::new(),
+        }
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    pub(crate) fn caller(&self) -> Option<&Arc<Frame>> {
+        self.caller.as_ref()
+    }
+
+    /// Takes what can be taken on the spot. `true`: all of it.
+    fn advance(&mut self) -> Result<bool, Error> {
+        while let Some(mut wanted) = self.todo.pop() {
+            let enclosing = self.enclosing(&wanted)?;
+            let turn = enclosing.map(|(frame, position)| {
+                let turn = ServerKey::Turn(frame.id, position);
+                (frame, position, turn)
+            });
+            let admission = self.queue.join(&Request {
+                key: &wanted.key,
+                name: turn.as_ref().map_or(&wanted.name, |(_, _, turn)| turn),
+                mode: self.manner.mode,
+                patience: self.manner.patience,
+                name_holder: self.manner.name_holder,
+                turn: turn
+                    .as_ref()
+                    .and_then(|(frame, position, _)| frame.locks.get(*position))
+                    .map(|locked| &locked.vitality),
+                body: self.manner.body,
+                within: self.caller.as_ref(),
+                partial: !self.held.is_empty(),
+                runtime: self.runtime,
+                parks: self.manner.parks,
+            })?;
+            wanted.under = turn.map(|(frame, ..)| frame);
+            match admission {
+                Admission::Granted(place, vitality) => self.held.push(wanted.held(place, vitality)),
+                Admission::Waiting(acquire) => {
+                    self.waiting = Some((wanted, acquire));
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The enclosing body under whose hold this lock is to be taken, and which of its locks it is.
+    fn enclosing(&self, wanted: &Wanted) -> Result<Option<(Arc<Frame>, usize)>, Error> {
+        let queue = Arc::as_ptr(&self.queue).addr();
+        let found = self
+            .caller
+            .iter()
+            .flat_map(Frame::callers)
+            .find_map(|frame| {
+                let position = frame.position(queue, &wanted.name)?;
+                Some((frame.clone(), position))
+            });
+        let Some((frame, position)) = found else {
+            return Ok(None);
+        };
+        let deadlock = |reason| {
+            Err(Error::WouldDeadlock(Arc::new(WouldDeadlock {
+                key: wanted.key.text().to_shared(),
+                reason,
+            })))
+        };
+        let one_try = matches!(self.manner.patience, Patience::OneTry { .. });
+        match self.manner.body {
+            Some(_) if self.manner.reentrant => {
+                if frame.mode == Mode::Shared && self.manner.mode == Mode::Exclusive {
+                    return deadlock(SHARED_BY_BODY);
+                }
+                Ok(Some((frame, position)))
+            }
+            // A try does not wait: it finds the lock busy.
+            _ if one_try => Ok(None),
+            Some(_) => deadlock(NOT_REENTRANT),
+            None => deadlock(IN_BODY),
+        }
+    }
+
+    /// Takes the locks, parking the thread.
+    pub(crate) fn wait(mut self) -> Result<SmallVec<[Held; 1]>, Error> {
+        if self.advance()? {
+            return Ok(self.held);
+        }
+        block_on(self)
+    }
+}
+
+impl Wanted {
+    fn held(self, place: Place, vitality: Arc<crate::hold::Vitality>) -> Held {
+        Held {
+            locked: Locked {
+                key: self.key.text().clone(),
+                name: self.name,
+                vitality,
+                under: self.under,
+            },
+            place,
+        }
+    }
+}
+
+impl Future for Taking {
+    type Output = Result<SmallVec<[Held; 1]>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Some((_, acquire)) = &mut self.waiting {
+                let answer = ready!(Pin::new(acquire).poll(context));
+                if let Some((wanted, _)) = self.waiting.take() {
+                    let (place, vitality) = answer?;
+                    self.held.push(wanted.held(place, vitality));
+                }
+            }
+            if self.advance()? {
+                return Poll::Ready(Ok(std::mem::take(&mut self.held)));
+            }
+        }
+    }
+}
+
+/// The runtime whose tasks all run on this thread, if the caller is in one.
+fn single_threaded_runtime() -> Option<runtime::Id> {
+    let runtime = Handle::try_current().ok()?;
+    (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| runtime.id())
+}

@@ -118,7 +118,7 @@ impl Entry {
                 hold,
                 mode: Mode::Shared,
                 holders,
-            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands() => {
+            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
                 holders.push(id);
                 Some(hold.vitality.clone())
             }

@@ -1,0 +1,119 @@
+//! The line, before a strategy whose answers a test writes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Wake, Waker};
+use std::thread;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::*;
+use crate::backend::Grant;
+use crate::clock::Moment;
+use crate::error::Unsupported;
+use crate::park::block_on;
+
+type Takes = Box<dyn Fn(Arc<Errand>) -> BoxFuture<'static, Taken> + Send + Sync>;
+
+struct Scripted {
+    takes: Takes,
+    touched: Arc<AtomicBool>,
+}
+
+impl Backend for Scripted {
+    fn server_key(&self, key: &Key) -> ServerKey {
+        ServerKey::Name(key.text().clone())
+    }
+
+    fn shared_mode(&self) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
+        (self.takes)(errand)
+    }
+
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    fn close(&self, _: &str) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A lock that notes when anything is done to it.
+struct Touchy(Arc<AtomicBool>);
+
+impl Grant for Touchy {
+    fn give_back(self: Box<Self>) -> GivenBack {
+        GivenBack::Now(Ok(()))
+    }
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn hold(valid_until: Option<Moment>, touched: &Arc<AtomicBool>) -> Hold {
+    Hold {
+        vitality: Vitality::new(valid_until),
+        grant: Box::new(Touchy(touched.clone())),
+    }
+}
+
+fn queue(io: Arc<Io>, takes: Takes) -> (Arc<Queue>, Arc<AtomicBool>) {
+    let touched = Arc::new(AtomicBool::new(false));
+    let backend = Scripted {
+        takes,
+        touched: touched.clone(),
+    };
+    (Queue::new(Arc::new(backend), io), touched)
+}
+
+fn io() -> Arc<Io> {
+    Io::get().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn request(mode: Mode, patience: Patience) -> Request {
+    Request {
+        key: Key::new("key").expect("a good key"),
+        mode,
+        patience,
+        name_holder: false,
+    }
+}
+
+fn name() -> ServerKey {
+    ServerKey::Name("key".into())
+}
+
+#[test]
+fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
+    struct Uses(Arc<Queue>);
+    impl Wake for Uses {
+        fn wake(self: Arc<Self>) {
+            self.0.held();
+        }
+    }
+    let (queue, touched) = queue(io(), Box::new(|_| std::future::pending().boxed()));
+    let run_out = hold(Some(Moment::from_nanos(0)), &touched);
+    let mut bell = Box::pin(run_out.vitality.bell());
+    let waker = Waker::from(Arc::new(Uses(queue.clone())));
+    assert!(
+        bell.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let held = Entry::held(run_out, Mode::Shared, 1);
+    queue.table().entries.insert(name(), held);
+    let (joined, joins) = mpsc::channel();
+    thread::spawn(move || {
+        let second = queue.join(request(Mode::Shared, Patience::Forever));
+        let _ = joined.send(matches!(second, Ok(Admission::Waiting(_))));
+    });
+    assert_eq!(joins.recv_timeout(Duration::from_secs(5)), Ok(true));
+}

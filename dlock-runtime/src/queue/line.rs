@@ -133,6 +133,8 @@ impl Entry {
         }
         match &self.state {
             State::Held { .. } => Some(Refusal::HeldHere),
+            // What it found out is old by now; the next errand asks anew.
+            State::Taking(errand) if errand.is_called_off() => None,
             State::Taking(errand) => match errand.progress() {
                 Progress::Busy => Some(Refusal::HeldElsewhere { asked_now: false }),
                 Progress::Asked | Progress::Trouble(_) => None,

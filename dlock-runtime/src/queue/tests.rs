@@ -117,3 +117,35 @@ fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
     });
     assert_eq!(joins.recv_timeout(Duration::from_secs(5)), Ok(true));
 }
+
+#[test]
+fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
+    let busy = Arc::new(AtomicBool::new(true));
+    let (reported, reports) = mpsc::channel();
+    let free_when_called_off = Box::new(move |errand: Arc<Errand>| {
+        let (busy, reported) = (busy.clone(), reported.clone());
+        async move {
+            if busy.swap(false, Ordering::Relaxed) {
+                errand.report(Progress::Busy);
+                let _ = reported.send(());
+                errand.called_off().await;
+                time::sleep(Duration::from_millis(50)).await;
+                return Taken::CalledOff;
+            }
+            Taken::Held(hold(None, &Arc::default()))
+        }
+        .boxed()
+    });
+    let (queue, _) = queue(io(), free_when_called_off);
+    let first = queue.join(request(Mode::Exclusive, Patience::Forever));
+    reports.recv().expect("a report");
+    drop(first);
+    let answer_by = Instant::now() + Duration::from_secs(5);
+    let second = queue.join(request(Mode::Exclusive, Patience::OneTry { answer_by }));
+    let Ok(Admission::Waiting(acquire)) = second else {
+        panic!("nobody holds the lock, and it is not taken yet");
+    };
+    if let Err(error) = block_on(acquire) {
+        panic!("{error}");
+    }
+}

@@ -41,6 +41,14 @@ impl Io {
         Ok(io)
     }
 
+    /// A thread whose process was forked, as the child sees it.
+    #[cfg(test)]
+    pub(crate) fn forked() -> Io {
+        let mut io = Io::start().unwrap_or_else(|error| panic!("{error}"));
+        io.pid = !io.pid;
+        io
+    }
+
     fn start() -> Result<Io, InitError> {
         let refused = |error: std::io::Error| InitError::Thread {
             reason: error.to_string(),

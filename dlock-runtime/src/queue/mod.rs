@@ -451,6 +451,11 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        if self.io.check().is_err() {
+            // A forked child: closing a connection would say goodbye to the server on the parent's socket.
+            std::mem::forget(std::mem::take(&mut self.table().entries));
+            return;
+        }
         // Nobody has a place any more, so nothing is held; the connections go with the last locker.
         self.backend.close("the locker was dropped");
     }

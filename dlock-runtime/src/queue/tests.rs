@@ -92,6 +92,19 @@ fn name() -> ServerKey {
 }
 
 #[test]
+fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
+    let never = Box::new(|_| std::future::pending().boxed());
+    let (queue, touched) = queue(Arc::new(Io::forked()), never);
+    let held = Entry::held(hold(None, &touched), Mode::Exclusive, 1);
+    queue.table().entries.insert(name(), held);
+    let place = Place::new(&queue, name(), 1);
+    drop(place);
+    assert!(!touched.load(Ordering::Relaxed), "the lock was given back");
+    drop(queue);
+    assert!(!touched.load(Ordering::Relaxed), "the goodbye was sent");
+}
+
+#[test]
 fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
     struct Uses(Arc<Queue>);
     impl Wake for Uses {

@@ -166,11 +166,16 @@ impl<D: Driver> Attempt<'_, D> {
             // Nobody of ours has interrupted it: another interruption may be on its way.
             Ok(Wait::Interrupted) => {
                 waiter.lose("somebody else interrupted the wait");
-                Ok(())
+                self.pause_between_tries().await
             }
             Err(error) => {
                 waiter.lose(format!("the wait failed: {error}"));
-                self.failed(error).await
+                match error {
+                    DriverError::Refused { .. } => self.failed(error).await,
+                    // Whether the server can be asked is the keeper's to find out. What closes the waits, be it
+                    // something on the way, may close the next one as soon as it is opened.
+                    DriverError::Gone { .. } => self.pause_between_tries().await,
+                }
             }
         }
     }

@@ -367,13 +367,17 @@ impl Queue {
     fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, ack: Option<Ack>) {
         let vitality = hold.vitality;
         match hold.grant.give_back() {
-            GivenBack::Now(result) => self.given_back(key, result, &vitality, ack),
+            GivenBack::Now(result) => {
+                let result = vitality.lost().map_or(result, Err);
+                self.given_back(key, result, ack);
+            }
             GivenBack::Later(giving_back) => {
                 let queue = self.clone();
                 let key = key.clone();
                 self.spawn(async move {
+                    // The strategy's word is the last: a session that is closed once it is free was not lost.
                     let result = giving_back.await;
-                    queue.given_back(&key, result, &vitality, ack);
+                    queue.given_back(&key, result, ack);
                 });
             }
         }
@@ -383,12 +387,11 @@ impl Queue {
         self: &Arc<Self>,
         key: &ServerKey,
         result: Result<(), Arc<str>>,
-        vitality: &Vitality,
         ack: Option<Ack>,
     ) {
         self.advance(self.table(), key);
         if let Some(ack) = ack {
-            let _ = ack.send(vitality.lost().map_or(result, Err));
+            let _ = ack.send(result);
         }
     }
 

@@ -58,6 +58,21 @@ impl Drop for Touchy {
     }
 }
 
+/// A lock whose session is closed once it is free.
+struct Closing(Arc<Vitality>);
+
+impl Grant for Closing {
+    fn give_back(self: Box<Self>) -> GivenBack {
+        GivenBack::Later(
+            async move {
+                self.0.lose("no longer needed");
+                Ok(())
+            }
+            .boxed(),
+        )
+    }
+}
+
 fn hold(valid_until: Option<Moment>, touched: &Arc<AtomicBool>) -> Hold {
     Hold {
         vitality: Vitality::new(valid_until),
@@ -160,5 +175,27 @@ fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
     };
     if let Err(error) = block_on(acquire) {
         panic!("{error}");
+    }
+}
+
+#[test]
+fn a_session_that_is_closed_after_the_release_was_not_lost() {
+    let closing = |_| {
+        let vitality = Vitality::new(None);
+        let grant = Box::new(Closing(vitality.clone()));
+        std::future::ready(Taken::Held(Hold { vitality, grant })).boxed()
+    };
+    let (queue, _) = queue(io(), Box::new(closing));
+    let (place, _) = granted(&queue);
+    assert!(block_on(place.leave()).is_ok());
+}
+
+fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
+    match queue.join(request(Mode::Exclusive, Patience::Forever)) {
+        Ok(Admission::Waiting(acquire)) => {
+            block_on(acquire).unwrap_or_else(|error| panic!("{error}"))
+        }
+        Ok(Admission::Granted(place, vitality)) => (place, vitality),
+        Err(error) => panic!("{error}"),
     }
 }

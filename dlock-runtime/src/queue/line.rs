@@ -42,6 +42,8 @@ pub(super) struct Waiting {
     pub(super) patience: Patience,
     pub(super) name_holder: bool,
     pub(super) since: Instant,
+    /// Others of this process held the lock meanwhile.
+    pub(super) saw_it_held: bool,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
     pub(super) timer: Option<Timer>,
 }
@@ -78,6 +80,7 @@ impl Waiting {
             patience: request.patience,
             name_holder: request.name_holder,
             since: Instant::now(),
+            saw_it_held: false,
             reply,
             timer: None,
         };
@@ -143,9 +146,10 @@ impl Entry {
         }
     }
 
-    pub(super) fn push(&mut self, waiting: Waiting) {
-        if let State::Taking(errand) = &self.state {
-            errand.wait_until(waiting.patience.deadline());
+    pub(super) fn push(&mut self, mut waiting: Waiting) {
+        match &self.state {
+            State::Taking(errand) => errand.wait_until(waiting.patience.deadline()),
+            State::Held { .. } | State::GivingBack => waiting.saw_it_held = true,
         }
         self.line.push_back(waiting);
     }
@@ -214,6 +218,9 @@ impl Entry {
             mode,
             holders,
         };
+        for waiting in &mut self.line {
+            waiting.saw_it_held = true;
+        }
         Ok((granted, self.remove_one_tries()))
     }
 

@@ -276,6 +276,10 @@ impl Queue {
             State::Held { .. } => Refusal::HeldHere,
             State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
             State::Taking(errand) => match errand.progress() {
+                // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
+                Progress::Asked if waiting.saw_it_held => {
+                    Refusal::HeldElsewhere { asked_now: false }
+                }
                 Progress::Asked => Refusal::Trouble(Trouble {
                     reason: "the server did not answer in time".into(),
                     source: None,

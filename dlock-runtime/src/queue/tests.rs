@@ -190,6 +190,23 @@ fn a_session_that_is_closed_after_the_release_was_not_lost() {
     assert!(block_on(place.leave()).is_ok());
 }
 
+#[test]
+fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
+    let free = AtomicBool::new(true);
+    let once = move |_| match free.swap(false, Ordering::Relaxed) {
+        true => std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed(),
+        false => std::future::pending().boxed(),
+    };
+    let (queue, _) = queue(io(), Box::new(once));
+    let (place, _) = granted(&queue);
+    let deadline = Patience::Until(Instant::now() + Duration::from_millis(100));
+    let Ok(Admission::Waiting(second)) = queue.join(request(Mode::Exclusive, deadline)) else {
+        panic!("the lock is held");
+    };
+    drop(place);
+    assert!(matches!(block_on(second), Err(Error::Busy(_))));
+}
+
 fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
     match queue.join(request(Mode::Exclusive, Patience::Forever)) {
         Ok(Admission::Waiting(acquire)) => {

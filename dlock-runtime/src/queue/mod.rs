@@ -20,7 +20,6 @@ use tokio::time;
 
 use crate::backend::{Backend, Errand, GivenBack, Hold, Progress, Taken, Trouble};
 use crate::error::{Busy, Error, Holder, Lost, Refused, Unavailable};
-use crate::hold::Vitality;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use line::{Entry, State, Waiting};
@@ -247,6 +246,10 @@ impl Queue {
 
     /// The errand has news: those who came for one try have their answer.
     fn heed(self: &Arc<Self>, errand: &Errand) {
+        if errand.is_called_off() {
+            // The news were for those who have gone; who came since is asked for anew.
+            return;
+        }
         let refusal = match errand.progress() {
             Progress::Asked => return,
             Progress::Busy => Refusal::HeldElsewhere { asked_now: true },

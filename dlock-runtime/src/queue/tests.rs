@@ -12,6 +12,7 @@ use super::*;
 use crate::backend::Grant;
 use crate::clock::Moment;
 use crate::error::Unsupported;
+use crate::hold::Vitality;
 use crate::park::block_on;
 
 type Takes = Box<dyn Fn(Arc<Errand>) -> BoxFuture<'static, Taken> + Send + Sync>;
@@ -150,13 +151,18 @@ fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
 fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
     let busy = Arc::new(AtomicBool::new(true));
     let (reported, reports) = mpsc::channel();
+    let (join, joined) = oneshot::channel::<()>();
+    let joined = joined.shared();
     let free_when_called_off = Box::new(move |errand: Arc<Errand>| {
-        let (busy, reported) = (busy.clone(), reported.clone());
+        let (busy, reported, joined) = (busy.clone(), reported.clone(), joined.clone());
         async move {
             if busy.swap(false, Ordering::Relaxed) {
                 errand.report(Progress::Busy);
                 let _ = reported.send(());
                 errand.called_off().await;
+                let _ = joined.await;
+                // The answer to the one who has gone.
+                errand.report(Progress::Busy);
                 time::sleep(Duration::from_millis(50)).await;
                 return Taken::CalledOff;
             }
@@ -173,6 +179,7 @@ fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
     let Ok(Admission::Waiting(acquire)) = second else {
         panic!("nobody holds the lock, and it is not taken yet");
     };
+    drop(join);
     if let Err(error) = block_on(acquire) {
         panic!("{error}");
     }

@@ -200,9 +200,12 @@ fn a_session_that_is_closed_after_the_release_was_not_lost() {
 #[test]
 fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
     let free = AtomicBool::new(true);
-    let once = move |_| match free.swap(false, Ordering::Relaxed) {
-        true => std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed(),
-        false => std::future::pending().boxed(),
+    let once = move |_| {
+        if free.swap(false, Ordering::Relaxed) {
+            std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed()
+        } else {
+            std::future::pending().boxed()
+        }
     };
     let (queue, _) = queue(io(), Box::new(once));
     let (place, _) = granted(&queue);

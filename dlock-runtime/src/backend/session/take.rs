@@ -56,9 +56,20 @@ impl<D: Driver> Attempt<'_, D> {
         let Some(permit) = self.try_until_permitted().await? else {
             return Ok(());
         };
-        let waiter = tokio::select! {
-            waiter = self.locks.waiters.check_out() => waiter,
-            () = self.errand.called_off() => return Err(Taken::CalledOff),
+        let locks = self.locks;
+        let mut opening = pin!(locks.waiters.check_out());
+        // Opening may take as long as the connect time-out, and the lock can be free long before.
+        let waiter = loop {
+            tokio::select! {
+                biased;
+                () = self.errand.called_off() => return Err(Taken::CalledOff),
+                waiter = &mut opening => break waiter,
+                () = time::sleep(jitter()) => {
+                    if !self.try_once().await? {
+                        return Ok(());
+                    }
+                }
+            }
         };
         match waiter {
             Ok(waiter) => self.wait(waiter, permit).await,

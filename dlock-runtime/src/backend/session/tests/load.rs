@@ -1,6 +1,6 @@
 //! Many requests at once.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::backend::session::driver::DriverError;
@@ -53,5 +53,22 @@ fn waits_that_fail_at_once_are_not_repeated_without_a_pause() {
         assert!(matches!(taking.await, Ok(Taken::CalledOff)));
         let opened = script.opened.load(Ordering::Relaxed);
         assert!((2..=10).contains(&opened), "{opened} connections");
+    });
+}
+
+#[test]
+fn a_connection_that_does_not_open_does_not_keep_the_lock_from_being_tried() {
+    run(async {
+        let script = Script::new();
+        let locks = locks(&script, LIMITS).await;
+        script.deaf.store(true, Ordering::Relaxed);
+        let tries = AtomicUsize::new(0);
+        Script::set(&script.try_lock, move || {
+            let free = tries.fetch_add(1, Ordering::Relaxed) > 0;
+            async move { Ok(free) }
+        });
+        let taking = locks.take(errand(None));
+        let taken = tokio::time::timeout(LIMITS.connect_timeout / 4, taking).await;
+        assert!(matches!(taken, Ok(Taken::Held(_))));
     });
 }

@@ -141,7 +141,7 @@ fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
     queue.table().entries.insert(name(), held);
     let (joined, joins) = mpsc::channel();
     thread::spawn(move || {
-        let second = queue.join(request(Mode::Shared, Patience::Forever));
+        let second = queue.join(&request(Mode::Shared, Patience::Forever));
         let _ = joined.send(matches!(second, Ok(Admission::Waiting(_))));
     });
     assert_eq!(joins.recv_timeout(Duration::from_secs(5)), Ok(true));
@@ -171,11 +171,11 @@ fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
         .boxed()
     });
     let (queue, _) = queue(io(), free_when_called_off);
-    let first = queue.join(request(Mode::Exclusive, Patience::Forever));
+    let first = queue.join(&request(Mode::Exclusive, Patience::Forever));
     reports.recv().expect("a report");
     drop(first);
     let answer_by = Instant::now() + Duration::from_secs(5);
-    let second = queue.join(request(Mode::Exclusive, Patience::OneTry { answer_by }));
+    let second = queue.join(&request(Mode::Exclusive, Patience::OneTry { answer_by }));
     let Ok(Admission::Waiting(acquire)) = second else {
         panic!("nobody holds the lock, and it is not taken yet");
     };
@@ -210,7 +210,7 @@ fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
     let (queue, _) = queue(io(), Box::new(once));
     let (place, _) = granted(&queue);
     let deadline = Patience::Until(Instant::now() + Duration::from_millis(100));
-    let Ok(Admission::Waiting(second)) = queue.join(request(Mode::Exclusive, deadline)) else {
+    let Ok(Admission::Waiting(second)) = queue.join(&request(Mode::Exclusive, deadline)) else {
         panic!("the lock is held");
     };
     drop(place);
@@ -218,7 +218,7 @@ fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
 }
 
 fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
-    match queue.join(request(Mode::Exclusive, Patience::Forever)) {
+    match queue.join(&request(Mode::Exclusive, Patience::Forever)) {
         Ok(Admission::Waiting(acquire)) => {
             block_on(acquire).unwrap_or_else(|error| panic!("{error}"))
         }

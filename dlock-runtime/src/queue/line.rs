@@ -134,8 +134,11 @@ impl Entry {
         match &self.state {
             State::Held { .. } => Some(Refusal::HeldHere),
             State::Taking(errand) => match errand.progress() {
-                Progress::Busy => Some(Refusal::HeldElsewhere { asked_now: false }),
-                Progress::Asked | Progress::Trouble(_) => None,
+                // An errand that was called off leaves the lock behind free; its last report is of the past.
+                Progress::Busy if !errand.is_called_off() => {
+                    Some(Refusal::HeldElsewhere { asked_now: false })
+                }
+                _ => None,
             },
             State::GivingBack => None,
         }

@@ -139,8 +139,11 @@ impl Entry {
             // What it found out is old by now; the next errand asks anew.
             State::Taking(errand) if errand.is_called_off() => None,
             State::Taking(errand) => match errand.progress() {
-                Progress::Busy => Some(Refusal::HeldElsewhere { asked_now: false }),
-                Progress::Asked | Progress::Trouble(_) => None,
+                // An errand that was called off leaves the lock behind free; its last report is of the past.
+                Progress::Busy if !errand.is_called_off() => {
+                    Some(Refusal::HeldElsewhere { asked_now: false })
+                }
+                _ => None,
             },
             State::GivingBack => None,
         }

@@ -52,6 +52,10 @@ pub(crate) fn call<R>(begun: Result<Begun, Error>, body: impl FnOnce() -> R) -> 
         Err(error) => return Outcome::NotRun(error),
     };
     let frame = tenure.frame().clone();
+    // This thread may have been stopped since the grant.
+    if let Err(error) = frame.check() {
+        return Outcome::NotRun(error);
+    }
     // When the body unwinds, the release is awaited all the same: whoever catches the panic may rely on it.
     let tenure = EndOnUnwind(Some(tenure));
     let output = frame::enter(&frame, body);
@@ -136,6 +140,10 @@ pin_project! {
     }
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would cost every call an allocation"
+)]
 enum Stage<R> {
     /// The locks are on their way.
     Taking(Result<Begun, Error>),

@@ -145,8 +145,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result does
-    /// not count because the lock was not held to the end.
+    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result, if it
+    /// ran at all, does not count because the lock was not held to the end.
     pub fn run_blocking<R>(&self, body: impl FnOnce() -> R) -> Result<R, Error> {
         body::call(self.begin(Terms::default(), true, true), body).into_result()
     }

@@ -1,7 +1,7 @@
 //! Waiting for a future on a thread that has no executor.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -14,6 +14,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// that counts against tokio's task budget may come here: inside a task whose budget is spent it would never be
 /// ready.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    // What is ready needs no parking, and works where parking does not: in a `LocalSet` tokio panics.
+    let mut unheard = Context::from_waker(Waker::noop());
+    if let Poll::Ready(output) = future.as_mut().poll(&mut unheard) {
+        return output;
+    }
     let on_worker = Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
     if on_worker {
@@ -23,8 +29,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn park<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+fn park<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {

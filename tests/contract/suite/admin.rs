@@ -85,27 +85,25 @@ impl Admin {
             .collect()
     }
 
-    /// The sessions of a test, by number.
-    pub(crate) fn sessions(&self, tag: &str) -> Vec<i64> {
+    /// The sessions that a condition describes, by number.
+    pub(crate) fn sessions(&self, which: &str) -> Vec<i64> {
         self.numbers(&match self.family {
-            Family::Postgres => {
-                format!("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '{tag}.%'")
-            }
+            Family::Postgres => format!("SELECT pid FROM pg_stat_activity WHERE {which}"),
             Family::MySql => {
-                format!("SELECT id FROM information_schema.processlist WHERE user = '{tag}'")
+                format!("SELECT id FROM information_schema.processlist WHERE {which}")
             }
         })
     }
 
-    /// The sessions of a test that wait in the server's queue for a lock.
-    pub(crate) fn waiters(&self, tag: &str) -> Vec<i64> {
+    /// Those of them that wait in the server's queue for a lock.
+    pub(crate) fn waiters(&self, which: &str) -> Vec<i64> {
         self.numbers(&match self.family {
             Family::Postgres => format!(
                 "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
-                 WHERE locktype = 'advisory' AND NOT granted AND application_name LIKE '{tag}.%'"
+                 WHERE locktype = 'advisory' AND NOT granted AND {which}"
             ),
             Family::MySql => format!(
-                "SELECT id FROM information_schema.processlist WHERE user = '{tag}' AND state = 'User lock'"
+                "SELECT id FROM information_schema.processlist WHERE state = 'User lock' AND {which}"
             ),
         })
     }
@@ -156,9 +154,17 @@ async fn ask(
     url: &str,
     sql: &str,
 ) -> Result<Vec<Row>> {
-    if connection.is_none() {
-        *connection = Some(connect(family, url).await?);
+    if connection.is_some() {
+        // It may have died with a server that runs again.
+        if let Ok(rows) = ask_once(connection, sql).await {
+            return Ok(rows);
+        }
     }
+    *connection = Some(connect(family, url).await?);
+    ask_once(connection, sql).await
+}
+
+async fn ask_once(connection: &mut Option<Connection>, sql: &str) -> Result<Vec<Row>> {
     match connection.as_mut().context("connected just now")? {
         Connection::Postgres(client) => {
             let messages = client.simple_query(sql).await?;

@@ -33,7 +33,9 @@ pub(crate) fn a_future_dropped_after_its_first_poll_leaves_nothing(site: &Site) 
             let guard = site.lock(&one, "early").acquire().await.unwrap();
             let lock = site.lock(&other, "early");
             assert!(lock.acquire().now_or_never().is_none());
-            assert!(lock.timeout(0).acquire().now_or_never().is_none());
+            // One try may have its answer already: it is busy.
+            let tried = lock.timeout(0).acquire().now_or_never();
+            assert!(tried.is_none_or(|tried| tried.is_err()));
             guard.release().await.expect("held to the end");
             let lock = site.lock(&other, "early");
             // The same process's next request comes after the cancellation, so the lock is free for it.
@@ -80,13 +82,11 @@ pub(crate) fn a_future_dropped_in_the_instant_of_the_grant_leaves_nothing(site: 
             scope.spawn(|| {
                 start.wait();
                 let late = Duration::from_micros(u64::from(round) * 40);
-                let polled = runtime.block_on(async {
-                    tokio::time::timeout(late, &mut waiting).now_or_never();
-                    spin(late);
-                    (&mut waiting).now_or_never()
-                });
-                granted += u32::from(polled.is_some());
-                drop(polled);
+                spin(late);
+                if round % 2 == 0 {
+                    // A guard that was told of, or a wait.
+                    granted += u32::from((&mut waiting).now_or_never().is_some());
+                }
                 drop(waiting);
             });
         });

@@ -16,8 +16,8 @@ pub(crate) fn a_hundred_held_keys_use_one_connection(site: &Site) {
         }
         tasks.join_all().await
     });
-    assert_eq!(site.admin().sessions(site.tag()).len(), 1);
-    let session = site.admin().sessions(site.tag());
+    assert_eq!(site.sessions().len(), 1);
+    let session = site.sessions();
     assert_eq!(site.holders("key/0"), session);
     assert_eq!(site.holders("key/99"), session);
     for guard in guards {
@@ -53,14 +53,14 @@ pub(crate) fn waiters_share_the_connections_they_may_have(site: &Site) {
         // The holder's connection, the keeper, and those that wait.
         let most = 1 + 1 + WAITERS;
         for _ in 0..50 {
-            let sessions = site.admin().sessions(site.tag()).len();
+            let sessions = site.sessions().len();
             assert!(sessions <= most, "{sessions} connections");
         }
         for guard in guards {
             guard.release().await.expect("held to the end");
         }
         tasks.join_all().await;
-        let sessions = site.admin().sessions(site.tag()).len();
+        let sessions = site.sessions().len();
         assert!(sessions <= most, "{sessions} connections");
     });
 }

@@ -82,8 +82,8 @@ pub(crate) fn a_killed_session_loses_its_holds(site: &Site) {
 pub(crate) fn a_killed_session_is_noticed_without_traffic(site: &Site) {
     let quiet = site
         .config()
-        .limit(Duration::from_secs(24 * 3600))
-        .heartbeat(Duration::from_secs(3600));
+        .limit(Duration::from_secs(3600))
+        .heartbeat(Duration::from_secs(1500));
     let locker = site.locker_of(quiet);
     let guard = site.lock(&locker, "quiet").acquire_blocking().unwrap();
     site.admin().kill(holder(site, "quiet"));
@@ -112,10 +112,10 @@ pub(crate) fn a_killed_waiting_session_does_not_end_the_wait(site: &Site) {
         let lock = site.lock(&other, "wait").timeout(60);
         let waiting = tokio::spawn(async move { lock.acquire().await });
         site.until_waiting(1);
-        let killed = site.admin().waiters(site.tag());
+        let killed = site.waiters();
         site.admin().kill(killed[0]);
         until("another session waits", || {
-            let waiting = site.admin().waiters(site.tag());
+            let waiting = site.waiters();
             waiting.len() == 1 && waiting != killed
         });
         assert!(!waiting.is_finished());

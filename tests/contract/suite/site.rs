@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use dlock::{Config, Lock, Locker};
 use xtask::proxy::Proxy;
-use xtask::servers::{DATABASE, PASSWORD, Server};
+use xtask::servers::{DATABASE, PASSWORD, Server, USER};
 
 use crate::admin::Admin;
 use crate::names;
@@ -23,9 +23,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Names that no other behaviour uses: they run side by side, on the same servers.
 pub(crate) struct Site {
     place: Place,
-    /// The beginning of every application name, the namespace, and the account on MySQL and MariaDB, whose list of
-    /// processes shows nothing else that tells the sessions of one test from those of others.
+    /// The beginning of every application name, and the namespace.
     tag: String,
+    /// The account. On MySQL and MariaDB it is this test's own: their list of processes shows nothing else that tells
+    /// the sessions of one test from those of others.
+    account: String,
     dsn: String,
     admin: Option<Admin>,
     server: Option<Mutex<Server>>,
@@ -56,10 +58,14 @@ impl Site {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let tag = format!("c{}x{count}", std::process::id());
         let admin = place.family().map(|family| Admin::new(family, admin));
+        let mut account = USER.to_owned();
         let dsn = match (place.family(), &admin) {
-            (Some(Family::MySql), Some(admin)) => {
-                create_account(admin, &tag)?;
-                as_account(&url, &tag)?
+            // On a server of its own the test is alone. (And an account does not survive a crash: the servers of
+            // tests write nothing through.)
+            (Some(Family::MySql), Some(admin)) if server.is_none() => {
+                account.clone_from(&tag);
+                create_account(admin, &account)?;
+                as_account(&url, &account)?
             }
             (Some(_), _) => url,
             (None, _) => format!("memory:{tag}"),
@@ -67,6 +73,7 @@ impl Site {
         Ok(Site {
             place,
             tag,
+            account,
             dsn,
             admin,
             server: server.map(Mutex::new),
@@ -150,6 +157,24 @@ impl Site {
         names::on_server(self.family(), &self.tag, key)
     }
 
+    /// The sessions of this test.
+    pub(crate) fn sessions(&self) -> Vec<i64> {
+        self.admin().sessions(&self.mark())
+    }
+
+    /// The sessions of this test that wait in the server's queue.
+    pub(crate) fn waiters(&self) -> Vec<i64> {
+        self.admin().waiters(&self.mark())
+    }
+
+    /// What the server shows with each session of this test.
+    fn mark(&self) -> String {
+        match self.family() {
+            Family::Postgres => format!("application_name LIKE '{}.%'", self.tag),
+            Family::MySql => format!("user = '{}'", self.account),
+        }
+    }
+
     /// The server's own view.
     pub(crate) fn admin(&self) -> &Admin {
         self.admin.as_ref().expect("this place has a server")
@@ -191,9 +216,9 @@ impl Site {
     /// Returns when that many sessions of this test wait in the server's queue. Memory has no such view: there, whoever
     /// was polled once is in line.
     pub(crate) fn until_waiting(&self, count: usize) {
-        if let Some(admin) = &self.admin {
+        if self.admin.is_some() {
             until(&format!("{count} sessions wait on the server"), || {
-                admin.waiters(&self.tag).len() == count
+                self.waiters().len() == count
             });
         }
     }
@@ -204,8 +229,10 @@ impl Site {
         // Workers have ended with the behaviour; the last handles are these.
         lock(&self.lockers).clear();
         let sessions = self.check_sessions();
-        if let (Some(Family::MySql), Some(admin)) = (self.place.family(), &self.admin) {
-            admin.rows(&format!("DROP USER '{}'@'%'", self.tag))?;
+        if let Some(admin) = &self.admin
+            && self.account == self.tag
+        {
+            admin.rows(&format!("DROP USER '{}'@'%'", self.account))?;
         }
         locks.and(sessions)
     }
@@ -223,7 +250,7 @@ impl Site {
             }
             return Ok(());
         };
-        check("nobody waits", || admin.waiters(&self.tag).is_empty())?;
+        check("nobody waits", || self.waiters().is_empty())?;
         for (namespace, key) in used {
             let name = names::on_server(self.family(), &namespace, &key);
             check(&format!("{key:?} is free"), || {
@@ -235,12 +262,10 @@ impl Site {
 
     /// No connection, when nobody has a locker any more.
     fn check_sessions(&self) -> Result<()> {
-        match &self.admin {
-            None => Ok(()),
-            Some(admin) => check("every connection is closed", || {
-                admin.sessions(&self.tag).is_empty()
-            }),
+        if self.admin.is_none() {
+            return Ok(());
         }
+        check("every connection is closed", || self.sessions().is_empty())
     }
 }
 

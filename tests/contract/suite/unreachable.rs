@@ -110,10 +110,10 @@ pub(crate) fn a_cut_during_the_wait_does_not_end_it(site: &Site) {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| lock.acquire_blocking());
         site.until_waiting(1);
-        let before = site.admin().waiters(site.tag());
+        let before = site.waiters();
         proxy.cut();
         crate::site::until("another session waits", || {
-            let now = site.admin().waiters(site.tag());
+            let now = site.waiters();
             now.iter().any(|session| !before.contains(session))
         });
         guard.release_blocking().expect("held to the end");

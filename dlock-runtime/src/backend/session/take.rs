@@ -56,9 +56,20 @@ impl<D: Driver> Attempt<'_, D> {
         let Some(permit) = self.try_until_permitted().await? else {
             return Ok(());
         };
-        let waiter = tokio::select! {
-            waiter = self.locks.waiters.check_out() => waiter,
-            () = self.errand.called_off() => return Err(Taken::CalledOff),
+        let locks = self.locks;
+        let mut opening = pin!(locks.waiters.check_out());
+        // Opening may take as long as the connect time-out, and the lock can be free long before.
+        let waiter = loop {
+            tokio::select! {
+                biased;
+                () = self.errand.called_off() => return Err(Taken::CalledOff),
+                waiter = &mut opening => break waiter,
+                () = time::sleep(jitter()) => {
+                    if !self.try_once().await? {
+                        return Ok(());
+                    }
+                }
+            }
         };
         if let Ok(waiter) = waiter {
             return self.wait(waiter, permit).await;
@@ -164,11 +175,16 @@ impl<D: Driver> Attempt<'_, D> {
             // Nobody of ours has interrupted it: another interruption may be on its way.
             Ok(Wait::Interrupted) => {
                 waiter.lose("somebody else interrupted the wait");
-                Ok(())
+                self.pause_between_tries().await
             }
             Err(error) => {
                 waiter.lose(format!("the wait failed: {error}"));
-                self.failed(error).await
+                match error {
+                    DriverError::Refused { .. } => self.failed(error).await,
+                    // Whether the server can be asked is the keeper's to find out. What closes the waits, be it
+                    // something on the way, may close the next one as soon as it is opened.
+                    DriverError::Gone { .. } => self.pause_between_tries().await,
+                }
             }
         }
     }

@@ -278,9 +278,7 @@ fn name(key: &ServerKey, mode: Mode) -> Result<&str, DriverError> {
     let message = match (key, mode) {
         (ServerKey::Name(name), Mode::Exclusive) => return Ok(name),
         (_, Mode::Shared) => "named locks have no shared mode on MySQL and MariaDB".to_owned(),
-        (ServerKey::Number(number), _) => {
-            format!("named locks have names, not numbers such as {number}")
-        }
+        (other, _) => format!("named locks have names, and {other:?} is none"),
     };
     // 1235: this version of the server does not support it.
     Err(DriverError::Refused {

@@ -349,9 +349,9 @@ impl Session for PostgresSession {
 fn number(key: &ServerKey) -> Result<i64, DriverError> {
     match key {
         ServerKey::Number(number) => Ok(*number),
-        ServerKey::Name(name) => Err(DriverError::Refused {
+        other => Err(DriverError::Refused {
             code: "42804".to_owned(),
-            message: format!("advisory locks have numbers, not names such as {name:?}"),
+            message: format!("advisory locks have numbers, and {other:?} is none"),
             source: None,
         }),
     }

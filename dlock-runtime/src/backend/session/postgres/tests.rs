@@ -5,7 +5,6 @@ mod opening;
 mod waits;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{PostgresDriver, PostgresSession};
@@ -212,7 +211,7 @@ fn the_holder_is_named() {
 #[test]
 fn a_name_is_refused_where_numbers_are_locked() {
     run(async {
-        let name = ServerKey::Name(Arc::from("a"));
+        let name = ServerKey::Name("a".into());
         let error = session()
             .await
             .try_lock(&name, Mode::Exclusive)

@@ -2,7 +2,7 @@
 //! statement that is given up half-way closes it.
 
 use std::future::{Future, pending, ready};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Script {
     pub(super) check: Says<()>,
     pub(super) holder: Says<Option<Holder>>,
     pub(super) opened: AtomicUsize,
+    /// New connections are not answered.
+    pub(super) deaf: AtomicBool,
 }
 
 fn says<T: Send + 'static>(value: impl Fn() -> T + Send + 'static) -> Says<T> {
@@ -43,6 +45,7 @@ impl Script {
             check: says(|| ()),
             holder: says(|| None),
             opened: AtomicUsize::new(0),
+            deaf: AtomicBool::new(false),
         })
     }
 
@@ -94,6 +97,9 @@ impl Driver for Scripted {
     type Session = Line;
 
     async fn connect(&self) -> Result<Line, ConnectError> {
+        if self.0.deaf.load(Ordering::Relaxed) {
+            return pending().await;
+        }
         self.0.opened.fetch_add(1, Ordering::Relaxed);
         Ok(Line {
             script: self.0.clone(),
@@ -103,7 +109,7 @@ impl Driver for Scripted {
     }
 
     fn server_key(&self, key: &str) -> ServerKey {
-        ServerKey::Name(key.into())
+        ServerKey::Name(key.to_owned().into())
     }
 
     fn has_shared_mode(&self) -> bool {

@@ -74,9 +74,10 @@
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
-    Busy, Config, Error, FromLockError, Guard, Holder, InitError, InitSource, IntoConfig,
-    InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped, Skippable, Timeout, Unavailable,
-    Unsupported, init, init_with, locker, shutdown,
+    Busy, Config, Current, Error, FromLockError, Guard, HoldExceeded, Holder, InitError,
+    InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped,
+    Skippable, Timeout, Unavailable, Unsupported, WouldDeadlock, assert_locked, check, current,
+    init, init_with, locker, shutdown,
 };
 
 #[doc(hidden)]

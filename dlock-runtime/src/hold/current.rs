@@ -106,7 +106,7 @@ pub fn assert_locked(key: fmt::Arguments<'_>) {
 ///
 /// ```should_panic
 /// fn book(account: u32) {
-///     dlock::assert_locked!("settle/{account}");
+///     dlock_runtime::assert_locked!("settle/{account}");
 ///     // …
 /// }
 ///

@@ -1,0 +1,335 @@
+//! What a body finds under its lock: nested calls, checks, limits, and waits that would never end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dlock::{Config, Error, Locker};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn memory() -> Locker {
+    let config = Config::from_dsn("memory:").expect("a DSN");
+    Locker::connect_blocking(config).expect("memory needs no server")
+}
+
+fn is_free(locker: &Locker, key: &str) -> bool {
+    let tried = locker.lock(key).try_acquire_blocking();
+    tried.expect("memory answers").is_some()
+}
+
+fn is_deadlock<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::WouldDeadlock(_)))
+}
+
+#[dlock::db_locked(key = "k/{id}", timeout = 0)]
+fn outer<R>(id: u32, inside: impl FnOnce() -> R) -> Result<R, Error> {
+    Ok(inside())
+}
+
+#[dlock::db_locked(key = "k/{id}", timeout = 0)]
+async fn outer_async<F: Future>(id: u32, inside: F) -> Result<F::Output, Error> {
+    Ok(inside.await)
+}
+
+#[test]
+fn a_nested_call_under_the_same_key_runs_under_the_outer_hold() {
+    let locker = memory();
+    locker.scope_sync(|| {
+        let nested = outer(1, || {
+            let nested = outer(1, || outer(1, || 7));
+            assert!(!is_free(&locker, "k/1"), "the inner release keeps the lock");
+            nested
+        });
+        assert_eq!(nested.unwrap().unwrap().unwrap(), 7);
+        assert!(is_free(&locker, "k/1"));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nested_call_is_found_across_awaits_and_threads() {
+    let locker = memory();
+    let scoped = locker.clone();
+    let task = async move {
+        outer_async(1, async {
+            for _ in 0..50 {
+                yield_now().await;
+                outer_async(1, yield_now())
+                    .await
+                    .expect("it runs under the outer hold");
+                outer(1, || ()).expect("so does a synchronous one");
+            }
+        })
+        .await
+    };
+    tokio::spawn(locker.scope(task)).await.unwrap().unwrap();
+    assert!(is_free(&scoped, "k/1"));
+}
+
+#[tokio::test]
+async fn a_spawned_task_does_not_inherit() {
+    let locker = memory();
+    let other = locker.clone();
+    let outcome = locker
+        .scope(outer_async(1, async move {
+            let spawned = tokio::spawn(other.clone().scope(outer_async(1, async {})));
+            spawned.await.unwrap()
+        }))
+        .await
+        .unwrap();
+    assert!(outcome.unwrap_err().is_busy());
+}
+
+#[test]
+fn another_thread_does_not_inherit() {
+    let locker = memory();
+    let other = locker.clone();
+    let outcome = locker.scope_sync(|| {
+        outer(1, move || {
+            let inherits = move || other.scope_sync(|| outer(1, || ()));
+            thread::spawn(inherits).join().unwrap()
+        })
+    });
+    assert!(outcome.unwrap().unwrap_err().is_busy());
+}
+
+#[test]
+fn the_tasks_of_a_runtime_that_a_body_drives_do_not_inherit() {
+    let locker = memory();
+    let other = locker.clone();
+    let outcome = locker.scope_sync(|| {
+        outer(1, move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let spawned = tokio::spawn(other.scope(outer_async(1, async {})));
+                let inherits = outer_async(1, async {}).await;
+                (inherits, spawned.await.unwrap())
+            })
+        })
+    });
+    let (in_the_call_tree, spawned) = outcome.unwrap();
+    in_the_call_tree.expect("what the body itself awaits runs under its hold");
+    assert!(spawned.unwrap_err().is_busy());
+}
+
+#[dlock::db_locked(key = "k/{id}", timeout = 20)]
+async fn counted(id: u32, inside: &AtomicUsize) -> Result<(), Error> {
+    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+    yield_now().await;
+    yield_now().await;
+    inside.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_calls_in_one_task_exclude_each_other() {
+    let (locker, inside) = (memory(), AtomicUsize::new(0));
+    let both = async {
+        tokio::join!(
+            counted(1, &inside),
+            counted(1, &inside),
+            counted(1, &inside)
+        )
+    };
+    let (a, b, c) = locker.scope(both).await;
+    a.and(b).and(c).unwrap();
+}
+
+#[tokio::test]
+async fn nested_bodies_of_one_hold_exclude_each_other() {
+    let (locker, inside) = (memory(), AtomicUsize::new(0));
+    let nested = async {
+        let (a, b) = tokio::join!(counted(1, &inside), counted(1, &inside));
+        a.and(b)
+    };
+    locker.scope(outer_async(1, nested)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_nested_body_that_outlives_the_outer_one_is_told() {
+    let locker = memory();
+    let (go, ran) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (wait, runs) = (go.clone(), ran.clone());
+    let mut nested = Box::pin(locker.scope(async move {
+        outer_async(1, async move {
+            wait.notified().await;
+            runs.fetch_add(1, Ordering::SeqCst);
+        })
+        .await
+    }));
+    let outer = outer_async(1, async {
+        std::future::poll_fn(|context| {
+            assert!(nested.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    });
+    locker.scope(outer).await.unwrap();
+    go.notify_one();
+    assert!(nested.await.unwrap_err().is_lost());
+    assert_eq!(ran.load(Ordering::SeqCst), 0, "not one more step");
+}
+
+#[test]
+fn the_lock_of_a_body_is_current_in_it_and_nowhere_else() {
+    let locker = memory();
+    locker.scope_sync(|| {
+        assert!(dlock::current().is_none());
+        assert!(matches!(dlock::check(), Err(Error::NotLocked)));
+        let kept = outer(1, || {
+            let current = dlock::current().expect("inside");
+            assert_eq!(current.key(), "k/1");
+            dlock::check().expect("held");
+            dlock::assert_locked!("k/{}", 1);
+            outer(2, || {
+                assert_eq!(dlock::current().expect("inside").key(), "k/2");
+                dlock::assert_locked!("k/1");
+                dlock::assert_locked!("k/2");
+            })
+            .unwrap();
+            assert_eq!(dlock::current().expect("inside").key(), "k/1");
+            current
+        })
+        .unwrap();
+        assert!(dlock::current().is_none());
+        assert!(kept.check().unwrap_err().is_lost(), "the body has ended");
+    });
+}
+
+#[test]
+#[should_panic(expected = "must run under the lock \"k/2\"")]
+fn assert_locked_panics_under_another_key() {
+    let locker = memory();
+    let _ = locker.scope_sync(|| outer(1, || dlock::assert_locked!("k/2")));
+}
+
+#[test]
+fn a_guard_does_not_count_as_an_enclosing_body() {
+    let locker = memory();
+    let guard = locker.lock("k/1").acquire_blocking().unwrap();
+    let nested = locker.scope_sync(|| outer(1, || ()));
+    assert!(nested.unwrap_err().is_busy());
+    drop(guard);
+}
+
+#[test]
+fn acquiring_what_an_enclosing_body_holds_would_deadlock() {
+    let locker = memory();
+    locker.scope_sync(|| {
+        outer(1, || {
+            assert!(is_deadlock(&locker.lock("k/1").acquire_blocking()));
+            let tried = locker.lock("k/1").try_acquire_blocking();
+            assert!(tried.unwrap().is_none(), "a try does not wait");
+        })
+        .unwrap();
+    });
+}
+
+#[dlock::db_locked(key = "k/{id}", timeout = 20, mode = shared)]
+fn reader<R>(id: u32, inside: impl FnOnce() -> R) -> Result<R, Error> {
+    Ok(inside())
+}
+
+#[dlock::db_locked(key = "k/{id}", timeout = 20)]
+fn writer<R>(id: u32, inside: impl FnOnce() -> R) -> Result<R, Error> {
+    Ok(inside())
+}
+
+#[test]
+fn exclusive_inside_shared_is_an_error_and_the_reverse_is_not() {
+    let locker = memory();
+    locker.scope_sync(|| {
+        assert!(is_deadlock(&reader(1, || writer(1, || ())).unwrap()));
+        writer(1, || reader(1, || ())).unwrap().unwrap();
+        reader(1, || reader(1, || ())).unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_nested_wait_that_closes_a_cycle_is_refused() {
+    let locker = memory();
+    let both_hold = Barrier::new(2);
+    let (done, refused) = mpsc::channel();
+    thread::scope(|threads| {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let (locker, both_hold, done) = (&locker, &both_hold, done.clone());
+            threads.spawn(move || {
+                let nested = locker.scope_sync(|| {
+                    writer(first, || {
+                        both_hold.wait();
+                        writer(second, || ())
+                    })
+                });
+                done.send(is_deadlock(&nested.unwrap())).unwrap();
+            });
+        }
+    });
+    drop(done);
+    let refused: Vec<bool> = refused.iter().collect();
+    assert_eq!(
+        refused.iter().filter(|refused| **refused).count(),
+        1,
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_cycle_over_three_is_refused_too() {
+    let locker = memory();
+    let all_hold = Barrier::new(3);
+    let start = Instant::now();
+    let refused = AtomicUsize::new(0);
+    thread::scope(|threads| {
+        for first in 0..3 {
+            let (locker, all_hold, refused) = (&locker, &all_hold, &refused);
+            threads.spawn(move || {
+                let nested = locker.scope_sync(|| {
+                    writer(first, || {
+                        all_hold.wait();
+                        writer((first + 1) % 3, || ())
+                    })
+                });
+                if is_deadlock(&nested.unwrap()) {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(refused.into_inner(), 1);
+    assert!(start.elapsed() < LONG, "nobody waited for a time-out");
+}
+
+#[tokio::test]
+async fn parking_the_runtime_that_holds_the_lock_would_deadlock() {
+    let locker = memory();
+    let guard = locker.lock("k/1").acquire().await.unwrap();
+    assert!(is_deadlock(&locker.lock("k/1").acquire_blocking()));
+    let parked = locker.scope_sync(|| writer(1, || ()));
+    assert!(is_deadlock(&parked));
+    drop(guard);
+    locker
+        .scope_sync(|| writer(1, || ()))
+        .expect("now it is free");
+}
+
+#[test]
+fn several_keys_are_taken_all_or_none() {
+    let locker = memory();
+    let both = locker.lock_all(["b", "a", "b"]).timeout(0);
+    let guard = both.acquire_blocking().unwrap();
+    assert_eq!(guard.keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(!is_free(&locker, "a") && !is_free(&locker, "b"));
+    drop(guard);
+    let busy = locker.lock("b").acquire_blocking().unwrap();
+    assert_eq!(both.acquire_blocking().unwrap_err().key(), Some("b"));
+    assert!(is_free(&locker, "a"), "what was taken is given back");
+    drop(busy);
+    assert!(both.try_acquire_blocking().unwrap().is_some());
+    let none = locker.lock_all::<&str>([]).acquire_blocking();
+    assert!(matches!(none, Err(Error::InvalidKey(_))));
+}

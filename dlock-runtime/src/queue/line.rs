@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::runtime;
 use tokio::task::AbortHandle;
 
-use super::{Patience, Refusal, Request};
+use super::{ANSWERS_WITHIN, Patience, Refusal, Request};
 use crate::backend::{Errand, Hold, Progress};
 use crate::error::Error;
 use crate::hold::Vitality;
@@ -53,6 +53,8 @@ pub(super) struct Waiting {
     pub(super) patience: Patience,
     pub(super) name_holder: bool,
     pub(super) since: Instant,
+    /// Whether it came to wait, and not for one try.
+    timed: bool,
     /// Others of this process held the lock meanwhile.
     pub(super) saw_it_held: bool,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
@@ -93,6 +95,7 @@ impl Waiting {
             patience: request.patience,
             name_holder: request.name_holder,
             since: Instant::now(),
+            timed: !matches!(request.patience, Patience::OneTry { .. }),
             saw_it_held: false,
             reply,
             timer: None,
@@ -102,9 +105,10 @@ impl Waiting {
     }
 
     pub(super) fn waited(&self) -> Duration {
-        match self.patience {
-            Patience::OneTry { .. } => Duration::ZERO,
-            _ => self.since.elapsed(),
+        if self.timed {
+            self.since.elapsed()
+        } else {
+            Duration::ZERO
         }
     }
 }
@@ -186,6 +190,27 @@ impl Entry {
         let waiting = self.line.remove(position);
         self.call_off_unless_wanted();
         waiting
+    }
+
+    /// A caller's deadline has passed before the server has answered for the first time: a wait of a millisecond is
+    /// worth one try all the same. `Some`: until when the answer may come.
+    pub(super) fn grant_an_answer(&mut self, id: u64) -> Option<Instant> {
+        let State::Taking(errand) = &self.state else {
+            return None;
+        };
+        if errand.is_called_off() || !matches!(errand.progress(), Progress::Asked) {
+            return None;
+        }
+        let waiting = self
+            .line
+            .iter_mut()
+            .find(|waiting| waiting.caller.id == id)?;
+        if waiting.saw_it_held || matches!(waiting.patience, Patience::OneTry { .. }) {
+            return None;
+        }
+        let answer_by = Instant::now() + ANSWERS_WITHIN;
+        waiting.patience = Patience::OneTry { answer_by };
+        Some(answer_by)
     }
 
     /// Takes those out of the line who came for one try.

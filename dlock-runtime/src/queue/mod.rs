@@ -30,8 +30,9 @@ use deadlock::NestedWait;
 use line::{Caller, Entry, State, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
 
-/// How long the server may take to say who holds a lock. Longer, and it counts as unavailable.
-const HOLDER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long the server may take, once a deadline has passed, to answer a try that is under way or to say who holds
+/// the lock. Longer, and it counts as unavailable.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,6 +347,10 @@ impl Queue {
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
+        if let Some(answer_by) = entry.grant_an_answer(id) {
+            drop(table);
+            return self.expire_at(key, id, answer_by);
+        }
         let Some(waiting) = entry.remove(id) else {
             return;
         };
@@ -411,7 +416,7 @@ impl Queue {
         let queue = self.clone();
         let key = key.clone();
         self.spawn(async move {
-            match time::timeout(HOLDER_ANSWERS_WITHIN, queue.backend.holder(&key)).await {
+            match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
                 Ok(Ok(holder)) => waiting.busy(holder),
                 Ok(Err(trouble)) => waiting.unavailable(trouble),
                 Err(_) => waiting.unavailable(Trouble {

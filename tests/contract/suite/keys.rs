@@ -59,7 +59,7 @@ pub(crate) fn invalid_texts_are_refused(site: &Site) {
             lock.try_acquire_blocking().map(drop),
             lock.clone().shared().acquire_blocking().map(drop),
             lock.clone().timeout(1).acquire_blocking().map(drop),
-            lock.run_blocking(|_| panic!("the body does not run")),
+            lock.run_blocking(|| panic!("the body does not run")),
             crate::site::run(lock.run(async { panic!("the body does not run") })),
         ];
         for error in refused.map(Result::unwrap_err) {

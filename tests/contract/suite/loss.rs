@@ -161,7 +161,7 @@ pub(crate) fn a_loss_stops_a_body_that_waits_for_something_else(site: &Site) {
 
 pub(crate) fn a_body_that_outran_the_loss_does_not_count(site: &Site) {
     let locker = site.locker();
-    let ran = site.lock(&locker, "sync").run_blocking(|_| {
+    let ran = site.lock(&locker, "sync").run_blocking(|| {
         site.admin().kill(holder(site, "sync"));
         until("the server has freed it", || {
             site.holders("sync").is_empty()

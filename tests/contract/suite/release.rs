@@ -54,7 +54,7 @@ pub(crate) fn a_panic_frees_the_lock(site: &Site) {
     let again = site.lock(&one, "panic").try_acquire_blocking();
     drop(again.unwrap().expect("free after the panic"));
     let lock = site.lock(&one, "panic");
-    let ended = thread::spawn(move || lock.run_blocking(|_| resume_unwind(Box::new("on purpose"))));
+    let ended = thread::spawn(move || lock.run_blocking(|| resume_unwind(Box::new("on purpose"))));
     assert!(ended.join().is_err());
     let lock = site.lock(&other, "panic").timeout(SOON);
     drop(lock.acquire_blocking().expect("free after the panic"));

@@ -125,7 +125,7 @@ pub(crate) fn shared_mode_is_refused_where_there_is_none(site: &Site) {
     let refused = [
         lock.acquire_blocking().map(drop),
         lock.try_acquire_blocking().map(drop),
-        lock.run_blocking(|_| panic!("the body does not run")),
+        lock.run_blocking(|| panic!("the body does not run")),
     ];
     for error in refused.map(Result::unwrap_err) {
         assert!(matches!(error, Error::Unsupported(_)), "{error}");

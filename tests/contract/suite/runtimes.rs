@@ -35,7 +35,7 @@ fn some_of_everything_blocking(site: &Site, one: &Locker, other: &Locker) {
         guard.release_blocking().expect("held to the end");
         drop(waiting.join().unwrap().expect("its turn"));
     });
-    let ran = theirs.run_blocking(|guard| guard.is_held());
+    let ran = theirs.run_blocking(dlock::Guard::is_held);
     assert!(ran.expect("held to the end"));
 }
 

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::thread;
 
-use dlock::Locker;
+use dlock::{Guard, Locker};
 use futures_util::FutureExt;
 use tokio::runtime::Builder;
 
@@ -35,7 +35,7 @@ fn some_of_everything_blocking(site: &Site, one: &Locker, other: &Locker) {
         guard.release_blocking().expect("held to the end");
         drop(waiting.join().unwrap().expect("its turn"));
     });
-    let ran = theirs.run_blocking(dlock::Guard::is_held);
+    let ran = theirs.run_blocking(Guard::is_held);
     assert!(ran.expect("held to the end"));
 }
 

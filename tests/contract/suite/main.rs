@@ -62,6 +62,7 @@ table::contract! {
         a_released_lock_is_free_for_others_at_once: everywhere,
         a_release_that_nobody_awaits_frees_the_lock: everywhere,
         a_panic_frees_the_lock: everywhere,
+        a_panicking_body_frees_the_lock: everywhere,
         a_guard_outlives_its_locker: everywhere,
         a_killed_process_frees_its_locks_at_once: servers,
         a_killed_waiter_stands_in_nobodys_way: servers,
@@ -81,6 +82,7 @@ table::contract! {
         a_reader_keeps_writers_out: shared_mode,
         a_writer_keeps_readers_out: shared_mode,
         a_writer_waits_for_the_last_reader: shared_mode,
+        a_reader_does_not_overtake_a_writer_in_line: shared_mode,
         a_writer_gets_in_between_readers_in_a_loop: shared_mode,
         shared_mode_is_refused_where_there_is_none: named_locks,
     }
@@ -139,6 +141,7 @@ table::contract! {
     }
     global {
         the_locker_of_the_process_is_installed_once: everywhere,
+        a_scope_lasts_as_long_as_its_future_is_polled: everywhere,
     }
     connections {
         a_hundred_held_keys_use_one_connection: servers,

@@ -1,10 +1,13 @@
 //! All the ways in which a lock becomes free.
 
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::thread;
 use std::time::Duration;
 
-use crate::site::{SOON, Site, until};
+use dlock::Error;
+use futures_util::FutureExt;
+
+use crate::site::{SOON, Site, run, until};
 
 pub(crate) fn a_dropped_guard_frees_the_lock(site: &Site) {
     let (one, other) = (site.locker(), site.locker());
@@ -58,6 +61,23 @@ pub(crate) fn a_panic_frees_the_lock(site: &Site) {
     assert!(ended.join().is_err());
     let lock = site.lock(&other, "panic").timeout(SOON);
     drop(lock.acquire_blocking().expect("free after the panic"));
+}
+
+pub(crate) fn a_panicking_body_frees_the_lock(site: &Site) {
+    let (one, other) = (site.locker(), site.locker());
+    let lock = site.lock(&one, "panic");
+    run(async {
+        let body = async {
+            tokio::task::yield_now().await;
+            resume_unwind(Box::new("on purpose"))
+        };
+        let ended = AssertUnwindSafe(lock.run(body)).catch_unwind().await;
+        let ended: Result<Result<(), Error>, _> = ended;
+        assert!(ended.is_err(), "the body's panic wins");
+    });
+    // `run` has waited for the release.
+    let tried = site.lock(&other, "panic").try_acquire_blocking();
+    assert!(tried.unwrap().is_some());
 }
 
 pub(crate) fn a_guard_outlives_its_locker(site: &Site) {

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::thread;
 
-use dlock::Locker;
+use dlock::{Guard, Locker};
 use futures_util::FutureExt;
 use tokio::runtime::Builder;
 

@@ -91,6 +91,29 @@ pub(crate) fn a_writer_waits_for_the_last_reader(site: &Site) {
     }
 }
 
+pub(crate) fn a_reader_does_not_overtake_a_writer_in_line(site: &Site) {
+    let locker = site.locker();
+    run(async {
+        let first = read(site, &locker).expect("free");
+        let (lock, shared) = (
+            site.lock(&locker, "book"),
+            site.lock(&locker, "book").shared(),
+        );
+        let mut writing = Box::pin(lock.acquire());
+        let mut reading = Box::pin(shared.acquire());
+        assert!((&mut writing).now_or_never().is_none());
+        assert!((&mut reading).now_or_never().is_none());
+        assert!(read(site, &locker).is_none(), "nor by a try");
+        first.release().await.expect("held to the end");
+        let writer = tokio::time::timeout(SOON, writing).await;
+        let writer = writer.expect("its turn").unwrap();
+        assert!((&mut reading).now_or_never().is_none());
+        writer.release().await.expect("held to the end");
+        let reader = tokio::time::timeout(SOON, reading).await;
+        drop(reader.expect("its turn").unwrap());
+    });
+}
+
 pub(crate) fn a_writer_gets_in_between_readers_in_a_loop(site: &Site) {
     let (one, other) = (site.locker(), site.locker());
     let stop = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::thread;
 
-use dlock::{Guard, Locker};
+use dlock::Locker;
 use futures_util::FutureExt;
 use tokio::runtime::Builder;
 

@@ -3,8 +3,7 @@
 //! `memory:` belongs to one locker; `memory:name` is shared by the lockers of the process that name it, so that a
 //! test can play several processes.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::FutureExt;
@@ -26,12 +25,22 @@ pub(crate) struct Memory {
 }
 
 struct Store {
-    held: Mutex<HashMap<ServerKey, Held>>,
-    freed: Notify,
+    /// A key that nobody holds or waits for has no entry.
+    locks: Mutex<HashMap<ServerKey, Lock>>,
+    changed: Notify,
 }
 
-#[derive(Clone, Copy)]
-enum Held {
+#[derive(Default)]
+struct Lock {
+    state: State,
+    /// The lockers that wait, the longest waiting first: nobody is let in before them who would keep them out.
+    line: VecDeque<Arc<Errand>>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Free,
     Exclusive,
     Shared(usize),
 }
@@ -52,22 +61,74 @@ impl Memory {
         }
     }
 
-    fn take_if(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> Option<Hold> {
-        self.store.take(key, mode, wanted).then(|| Hold {
+    fn hold(&self, key: &ServerKey) -> Hold {
+        Hold {
             vitality: self.vitality.clone(),
             grant: Box::new(Taking {
                 store: self.store.clone(),
                 key: key.clone(),
             }),
-        })
+        }
+    }
+}
+
+impl Lock {
+    /// Takes the lock, if it is free for this mode and nobody waits who came before. An errand that has to wait
+    /// joins the line.
+    fn take(&mut self, mode: Mode, errand: Option<&Arc<Errand>>) -> bool {
+        // Looked at under the store's mutex: whoever saw an errand called off and frees the lock then can take it.
+        self.line.retain(|waiting| !waiting.is_called_off());
+        if errand.is_some_and(|errand| errand.is_called_off()) {
+            return false;
+        }
+        let is_me =
+            |waiting: &Arc<Errand>| errand.is_some_and(|errand| Arc::ptr_eq(waiting, errand));
+        let ahead = self.line.iter().take_while(|waiting| !is_me(waiting));
+        let first = match mode {
+            Mode::Exclusive => ahead.count() == 0,
+            Mode::Shared => ahead
+                .into_iter()
+                .all(|waiting| waiting.mode == Mode::Shared),
+        };
+        let next = match (self.state, mode) {
+            (State::Free, Mode::Exclusive) => Some(State::Exclusive),
+            (State::Free, Mode::Shared) => Some(State::Shared(1)),
+            (State::Shared(holders), Mode::Shared) => Some(State::Shared(holders + 1)),
+            (State::Exclusive, _) | (State::Shared(_), Mode::Exclusive) => None,
+        };
+        match (next.filter(|_| first), errand) {
+            (Some(next), _) => {
+                self.line.retain(|waiting| !is_me(waiting));
+                self.state = next;
+                true
+            }
+            (None, Some(errand)) => {
+                if !self.line.iter().any(is_me) {
+                    self.line.push_back(errand.clone());
+                }
+                false
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.state = match self.state {
+            State::Shared(holders) if holders > 1 => State::Shared(holders - 1),
+            _ => State::Free,
+        };
+    }
+
+    fn is_idle(&self) -> bool {
+        self.state == State::Free && self.line.is_empty()
     }
 }
 
 impl Store {
     fn new() -> Arc<Store> {
         Arc::new(Store {
-            held: Mutex::default(),
-            freed: Notify::new(),
+            locks: Mutex::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -85,44 +146,27 @@ impl Store {
         })
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<ServerKey, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes one lock.
+    fn with<R>(&self, key: &ServerKey, change: impl FnOnce(&mut Lock) -> R) -> R {
+        let mut locks = self.locks();
+        // Only a new entry needs a key of its own.
+        let Some(lock) = locks.get_mut(key) else {
+            let mut lock = Lock::default();
+            let result = change(&mut lock);
+            if !lock.is_idle() {
+                locks.insert(key.clone(), lock);
+            }
+            return result;
+        };
+        let result = change(lock);
+        if lock.is_idle() {
+            locks.remove(key);
+        }
+        result
     }
 
-    fn take(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> bool {
-        let mut held = self.held();
-        if !wanted() {
-            return false;
-        }
-        match (held.entry(key.clone()), mode) {
-            (Entry::Vacant(free), Mode::Exclusive) => {
-                free.insert(Held::Exclusive);
-                true
-            }
-            (Entry::Vacant(free), Mode::Shared) => {
-                free.insert(Held::Shared(1));
-                true
-            }
-            (Entry::Occupied(mut taken), Mode::Shared) => match taken.get_mut() {
-                Held::Shared(holders) => {
-                    *holders += 1;
-                    true
-                }
-                Held::Exclusive => false,
-            },
-            (Entry::Occupied(_), Mode::Exclusive) => false,
-        }
-    }
-
-    fn give_back(&self, key: &ServerKey) {
-        {
-            let mut held = self.held();
-            match held.get_mut(key) {
-                Some(Held::Shared(holders)) if *holders > 1 => *holders -= 1,
-                _ => drop(held.remove(key)),
-            }
-        }
-        self.freed.notify_waiters();
+    fn locks(&self) -> MutexGuard<'_, HashMap<ServerKey, Lock>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,23 +183,29 @@ impl Backend for Memory {
     }
 
     fn take_now(&self, key: &ServerKey, mode: Mode) -> Option<Hold> {
-        self.take_if(key, mode, || true)
+        let taken = self.store.with(key, |lock| lock.take(mode, None));
+        taken.then(|| self.hold(key))
     }
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
         async move {
+            let key = &errand.key;
             loop {
-                let mut freed = std::pin::pin!(self.store.freed.notified());
-                freed.as_mut().enable();
-                // Asked under the mutex: whoever saw the errand called off and frees the key then can take it again.
-                let wanted = || !errand.is_called_off();
-                if let Some(hold) = self.take_if(&errand.key, errand.mode, wanted) {
-                    return Taken::Held(hold);
+                let mut changed = std::pin::pin!(self.store.changed.notified());
+                changed.as_mut().enable();
+                let take = |lock: &mut Lock| lock.take(errand.mode, Some(&errand));
+                if self.store.with(key, take) {
+                    return Taken::Held(self.hold(key));
                 }
                 errand.report(Progress::Busy);
                 tokio::select! {
-                    () = freed => {}
-                    () = errand.called_off() => return Taken::CalledOff,
+                    () = changed => {}
+                    () = errand.called_off() => {
+                        // Those behind may be let in now.
+                        self.store.with(key, |lock| lock.line.retain(|waiting| !waiting.is_called_off()));
+                        self.store.changed.notify_waiters();
+                        return Taken::CalledOff;
+                    }
                 }
             }
         }
@@ -190,6 +240,7 @@ impl Grant for Taking {
 
 impl Drop for Taking {
     fn drop(&mut self) {
-        self.store.give_back(&self.key);
+        self.store.with(&self.key, Lock::give_back);
+        self.store.changed.notify_waiters();
     }
 }

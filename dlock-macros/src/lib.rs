@@ -7,9 +7,11 @@
 
 mod args;
 mod diagnostics;
+mod driven_future;
 mod duration;
 mod expand;
 mod function;
+mod impl_block;
 mod key;
 mod tail_future;
 

@@ -3,7 +3,7 @@
 //! Locking only the construction of the future would let its body run unlocked, so the lock goes
 //! inside: into the `async` block that is the whole body. async-trait leaves functions of this form.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::punctuated::Punctuated;
 use syn::{
@@ -247,37 +247,4 @@ fn ends_with(path: &Path, name: &str) -> bool {
     path.segments
         .last()
         .is_some_and(|segment| segment.ident == name)
-}
-
-/// Whether a runtime's attribute has turned `async fn` into a body that drives a future: tokio leaves
-/// `let body = async { … }; return ….block_on(body);`. A lock around that could not stop the future.
-pub(crate) fn drives_a_future(body: &TokenStream) -> bool {
-    let mut trees = body.clone().into_iter();
-    let [
-        Some(TokenTree::Ident(first)),
-        Some(TokenTree::Ident(name)),
-        Some(TokenTree::Punct(equals)),
-        Some(TokenTree::Ident(word)),
-    ] = [trees.next(), trees.next(), trees.next(), trees.next()]
-    else {
-        return false;
-    };
-    first == "let"
-        && equals.as_char() == '='
-        && word == "async"
-        && blocks_on(&trees.collect(), &name)
-}
-
-fn blocks_on(tokens: &TokenStream, name: &Ident) -> bool {
-    let mut after_block_on = false;
-    for tree in tokens.clone() {
-        if let TokenTree::Group(group) = &tree {
-            let inner = group.stream();
-            if (after_block_on && *name == inner.to_string()) || blocks_on(&inner, name) {
-                return true;
-            }
-        }
-        after_block_on = matches!(&tree, TokenTree::Ident(ident) if ident == "block_on");
-    }
-    false
 }

@@ -14,6 +14,10 @@ use crate::locker::Locker;
 pub use crate::outcome::{FromLockError, Skippable};
 pub use crate::timeout::Timeout;
 
+mod inline;
+
+pub use inline::{Held, enter, leave};
+
 /// All that is known before the lock is taken.
 #[derive(Debug)]
 pub struct Entry {

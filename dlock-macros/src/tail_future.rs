@@ -120,9 +120,8 @@ impl TailFuture {
             stmts: Vec::new(),
         };
         block.stmts = syn::parse::Parser::parse2(Block::parse_within, body).ok()?;
-        let (Stmt::Expr(tail, None), before) = block.stmts.split_last_mut()? else {
-            return None;
-        };
+        let (last, before) = block.stmts.split_last_mut()?;
+        let tail = tail_of(last)?;
         let is_whole = before
             .iter()
             .all(|statement| matches!(statement, Stmt::Item(_)));
@@ -135,8 +134,12 @@ impl TailFuture {
     // Output:
     //     Box::pin(async move { locked(let x = x;, body) })
     pub(crate) fn splice(mut self, locked: impl FnOnce(Parts) -> TokenStream) -> TokenStream {
-        if let Some(Stmt::Expr(tail, None)) = self.0.stmts.last_mut()
-            && let Some(found) = async_block(tail)
+        if let Some(found) = self
+            .0
+            .stmts
+            .last_mut()
+            .and_then(tail_of)
+            .and_then(async_block)
         {
             let parts = Parts::of(found);
             found.block.stmts = vec![Stmt::Expr(Expr::Verbatim(locked(parts)), None)];
@@ -165,6 +168,14 @@ impl Parts {
             this,
             capture: block.capture,
         }
+    }
+}
+
+/// The value of a body's last statement.
+fn tail_of(statement: &mut Stmt) -> Option<&mut Expr> {
+    match statement {
+        Stmt::Expr(tail, None) | Stmt::Expr(tail @ Expr::Return(_), Some(_)) => Some(tail),
+        _ => None,
     }
 }
 

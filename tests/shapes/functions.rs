@@ -49,7 +49,7 @@ async fn returns_async(probe: Probe, early: u8) -> Done<u8> {
 #[test]
 fn early_returns_come_back_through_the_release() {
     everywhere("returns/1", |probe| {
-        assert_eq!(returns(probe, 1).unwrap(), 1)
+        assert_eq!(returns(probe, 1).unwrap(), 1);
     });
     everywhere("returns/2", |probe| assert!(returns(probe, 2).is_err()));
     async_everywhere("returns/1", |probe| async {

@@ -1,6 +1,10 @@
 //! Functions that return a future without being `async`, and async-trait: the lock goes into the future.
 
-#![allow(clippy::manual_async_fn, reason = "the forms are the point")]
+#![allow(
+    clippy::manual_async_fn,
+    clippy::needless_return,
+    reason = "the forms are the point"
+)]
 
 use std::pin::Pin;
 
@@ -39,13 +43,13 @@ fn returns_pin(id: u8, probe: Probe) -> Pin<Box<dyn Future<Output = Done<u8>> + 
 #[test]
 fn the_future_is_locked_and_not_its_making() {
     async_everywhere("future/7", |probe| async {
-        assert_eq!(returns_impl(7, probe).await.unwrap(), 7)
+        assert_eq!(returns_impl(7, probe).await.unwrap(), 7);
     });
     async_everywhere("future/7", |probe| async {
-        assert_eq!(returns_boxed("7", probe).await, "7")
+        assert_eq!(returns_boxed("7", probe).await, "7");
     });
     async_everywhere("future/7", |probe| async {
-        assert!(returns_pin(7, probe).await.is_err())
+        assert!(returns_pin(7, probe).await.is_err());
     });
     let probe = Probe::new(&memory(), "future/7");
     let record = probe.record();
@@ -116,7 +120,7 @@ fn async_trait_methods_are_locked_inside_their_box() {
         );
     });
     async_everywhere("late", |probe| async {
-        Service { id: 7 }.late(probe).await.unwrap()
+        Service { id: 7 }.late(probe).await.unwrap();
     });
     async_everywhere("default/d", |probe| async {
         Service { id: 7 }.by_default("d", probe).await.unwrap();
@@ -175,12 +179,12 @@ fn whole_impl_blocks_of_async_trait() {
         assert_eq!(Above(1).above(probe).await.unwrap(), 1);
     });
     async_everywhere("displayed/1", |probe| async {
-        assert_eq!(Above(1).displayed(probe).await.unwrap(), 1)
+        assert_eq!(Above(1).displayed(probe).await.unwrap(), 1);
     });
     async_everywhere("shapes::futures::<Below as Task>::above", |probe| async {
         assert_eq!(Below(1).above(probe).await.unwrap(), 1);
     });
     async_everywhere("displayed/1", |probe| async {
-        assert_eq!(Below(1).displayed(probe).await.unwrap(), 1)
+        assert_eq!(Below(1).displayed(probe).await.unwrap(), 1);
     });
 }

@@ -65,7 +65,7 @@ fn each_method_has_a_key_of_its_own() {
         assert_eq!(Account::open(probe).unwrap().id, 0);
     });
     everywhere("shapes::impl_blocks::Other::settle", |probe| {
-        Other.settle(probe).unwrap()
+        Other.settle(probe).unwrap();
     });
     async_everywhere("shapes::impl_blocks::Account::close", |probe| async {
         assert_eq!(Account::default().close(probe).await.unwrap(), 1);

@@ -120,10 +120,10 @@ const BORROWED: [&str; 2] = ["body, held", "dropped, free"];
 fn borrowed_receivers() {
     use crate::support::{async_everywhere_in_order, everywhere_in_order};
     everywhere_in_order(KEY, &BORROWED, |probe| {
-        Account::with(probe).by_reference().unwrap()
+        Account::with(probe).by_reference().unwrap();
     });
     everywhere_in_order(KEY, &BORROWED, |probe| {
-        Account::with(probe).displayed().unwrap()
+        Account::with(probe).displayed().unwrap();
     });
     async_everywhere_in_order(KEY, &BORROWED, |probe| async {
         Account::with(probe).by_reference_async().await.unwrap();
@@ -149,13 +149,13 @@ fn borrowed_receivers() {
 #[test]
 fn owned_receivers() {
     everywhere(KEY, |probe| {
-        assert_eq!(Account::with(probe).consumes().unwrap(), 7)
+        assert_eq!(Account::with(probe).consumes().unwrap(), 7);
     });
     everywhere(KEY, |probe| {
-        assert_eq!(Box::new(Account::with(probe)).boxed().unwrap(), 7)
+        assert_eq!(Box::new(Account::with(probe)).boxed().unwrap(), 7);
     });
     everywhere(KEY, |probe| {
-        assert_eq!(Account::associated(7, probe).unwrap().id, 7)
+        assert_eq!(Account::associated(7, probe).unwrap().id, 7);
     });
     async_everywhere(KEY, |probe| async {
         assert_eq!(Account::with(probe).consumes_async(1).await.unwrap(), 8);
@@ -195,10 +195,10 @@ impl Job for u8 {
 fn trait_methods() {
     everywhere("default", |probe| 7_u8.by_default(probe).unwrap());
     async_everywhere("native/7", |probe| async {
-        assert_eq!(7_u8.native(probe).await.unwrap(), 7)
+        assert_eq!(7_u8.native(probe).await.unwrap(), 7);
     });
     async_everywhere("native/7", |probe| async {
-        assert_eq!(7_u8.returned(probe).await.unwrap(), 7)
+        assert_eq!(7_u8.returned(probe).await.unwrap(), 7);
     });
 }
 

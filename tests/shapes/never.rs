@@ -56,7 +56,7 @@ async fn panicked_async(future: impl Future + Send) -> &'static str {
 #[test]
 fn a_function_that_never_returns_releases_when_it_unwinds() {
     everywhere("never", |probe| {
-        assert_eq!(panicked(|| never(probe)), "the body")
+        assert_eq!(panicked(|| never(probe)), "the body");
     });
     everywhere_in_order("never", &["body, held", "dropped, free"], |probe| {
         assert_eq!(panicked(|| never_inline(&probe)), "the body");

@@ -88,20 +88,20 @@ fn coerced(probe: Probe) -> Result<Box<dyn std::fmt::Display>, dlock::Error> {
 fn other_attributes_stumbled_here() {
     everywhere("shadow", |probe| assert_eq!(shadowed(probe).unwrap(), 1));
     async_everywhere("shadow", |probe| async {
-        assert_eq!(shadowed_async(probe).await.unwrap(), 1)
+        assert_eq!(shadowed_async(probe).await.unwrap(), 1);
     });
     async_everywhere("absolute", |probe| async {
-        absolute::locked(probe).await.unwrap()
+        absolute::locked(probe).await.unwrap();
     });
     async_everywhere("inner", |probe| async { inner(probe).await.unwrap() });
     async_everywhere("block", |probe| async {
-        assert_eq!(block(probe).await.unwrap(), 1)
+        assert_eq!(block(probe).await.unwrap(), 1);
     });
     async_everywhere("inferred", |probe| async {
-        assert!(inferred(probe).await.unwrap().is_empty())
+        assert!(inferred(probe).await.unwrap().is_empty());
     });
     everywhere("inferred", |probe| {
-        assert_eq!(coerced(probe).unwrap().to_string(), "1")
+        assert_eq!(coerced(probe).unwrap().to_string(), "1");
     });
 }
 

@@ -133,6 +133,7 @@ pub mod __private {
         }
 
         #[must_use]
+        #[allow(clippy::needless_pass_by_value)]
         pub fn all<const N: usize>(keys: [Arc<str>; N]) -> Self {
             Entry {
                 key: keys.join("+").into(),
@@ -238,6 +239,7 @@ pub mod __private {
         }
     }
 
+    #[allow(clippy::missing_errors_doc)]
     pub fn enter(entry: Entry) -> Result<Hold, Error> {
         entry.acquire()
     }

@@ -5,7 +5,7 @@ use quote::quote;
 use syn::Expr;
 use syn::ext::IdentExt;
 
-use crate::args::{Args, OnError, OnLost};
+use crate::args::{Args, OnBusy, OnError, OnLost};
 use crate::diagnostics::Problems;
 use crate::driven_future::{DrivenFuture, NotAlone};
 use crate::function::{Function, is_punct, mentions, names_of};
@@ -74,7 +74,7 @@ pub(crate) fn function(
     {
         problems.at(function.signature.ident.span(), needs_a_key(&function));
     }
-    refuse(args, &function, problems);
+    refuse(args, &function, owner, problems);
     let plan = plan(&function, problems);
     if let (Some(OnLost::Cancel(span)), Some(Plan::Sync | Plan::Inline)) = (&args.on_lost, &plan) {
         problems.at(
@@ -128,12 +128,16 @@ pub(crate) fn is_ours(attribute: &syn::Attribute) -> bool {
 }
 
 /// Refuses what cannot be locked, or not in this way.
-fn refuse(args: &Args, function: &Function, problems: &mut Problems) {
+fn refuse(args: &Args, function: &Function, owner: Option<&str>, problems: &mut Problems) {
     let signature = &function.signature;
     if let Some(constness) = &signature.constness {
+        let remedy = match owner {
+            Some(_) => "remove `const`, or leave the method out with #[db_locked(skip)]",
+            None => "remove `const`",
+        };
         problems.at(
             constness.span,
-            "a `const fn` can run in the compiler, where there is no lock: remove `const`",
+            format_args!("a `const fn` can run in the compiler, where there is no lock: {remedy}"),
         );
     }
     for attribute in function.attrs.iter().filter(|attribute| is_ours(attribute)) {
@@ -149,6 +153,7 @@ fn refuse(args: &Args, function: &Function, problems: &mut Problems) {
     {
         problems.at(*span, "a panic cannot leave this function, it would abort the process: give `on_error` a function that returns a value");
     }
+    refuse_unreturnable(args, function, problems);
     if signature.receiver().is_none() {
         let mentions = args
             .keys
@@ -167,6 +172,27 @@ fn refuse(args: &Args, function: &Function, problems: &mut Problems) {
     }
     refuse_moved_parameters("on_busy", args.on_busy.handler(), function, problems);
     refuse_moved_parameters("on_error", args.on_error.handler(), function, problems);
+}
+
+/// `!` has no values, and rustc would only say that naming the type is experimental.
+fn refuse_unreturnable(args: &Args, function: &Function, problems: &mut Problems) {
+    let output = &function.signature.output;
+    if !function.returned().is_never {
+        return;
+    }
+    if matches!(args.on_error, OnError::Return) {
+        problems.over(
+            output,
+            "a function that never returns cannot return a lock's failure: give `on_error = panic`, or `on_error = handler` \
+             with a function that ends the process",
+        );
+    }
+    if matches!(args.on_busy, OnBusy::Skip) {
+        problems.over(
+            output,
+            "a function that never returns cannot skip its body: give `on_busy` a function that ends the process",
+        );
+    }
 }
 
 /// A handler runs after the body has taken the parameters, and rustc's message would be about code that the user did not write.

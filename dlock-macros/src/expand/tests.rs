@@ -31,6 +31,11 @@ fn expand_file(source: &str) -> String {
                     }
                 }
             }
+            Item::Trait(item_trait) => {
+                if let Some(args) = take(&mut item_trait.attrs) {
+                    *item = Item::Verbatim(expand(args, item_trait.to_token_stream()));
+                }
+            }
             _ => {}
         }
     }
@@ -411,4 +416,24 @@ fn tokens_that_are_not_rust_do_not_panic() {
                 .contains("compile_error")
         );
     }
+}
+
+/// `compile_fail` only says that an example does not compile. Each of ours names the words of its message.
+#[test]
+fn the_docs_refusals_fail_for_the_reason_they_give() {
+    let page = include_str!("../db_locked.md");
+    let mut seen = 0;
+    for block in page.split("```compile_fail\n").skip(1) {
+        let (source, _) = block.split_once("```").expect("a block ends");
+        let (_, reason) = source.split_once("// error: ").expect("a reason");
+        let (reason, _) = reason.split_once('\n').expect("a line ends");
+        let expanded = expand_file(source).replace("\\\"", "\"");
+        assert!(expanded.contains("compile_error!"), "{source}");
+        assert!(
+            expanded.contains(reason),
+            "{reason:?} is not in: {expanded}"
+        );
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} refusals in the docs");
 }

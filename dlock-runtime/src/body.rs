@@ -34,6 +34,10 @@ pub enum Outcome<R> {
 pub(crate) fn call<R>(guard: Guard, body: impl FnOnce() -> R) -> Outcome<R> {
     // When the body unwinds, the release is awaited all the same: whoever catches the panic may rely on it.
     let held = ReleaseOnUnwind(Some(guard));
+    // This thread may have been stopped since the grant.
+    if let Some(Err(error)) = held.0.as_ref().map(Guard::check) {
+        return Outcome::NotRun(error);
+    }
     let output = body();
     match held.release() {
         Ok(()) => Outcome::Ran(output),
@@ -205,4 +209,26 @@ pub(crate) fn settle_blocking(begun: Begun) -> Result<Guard, Error> {
         Admission::Waiting(acquire) => block_on(acquire)?,
     };
     Ok(Guard::new(begun.key, begun.mode, place, vitality))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Config, Locker};
+
+    fn lost_guard() -> Guard {
+        let config = Config::from_dsn("memory:").expect("a good DSN");
+        let locker = Locker::connect_blocking(config).expect("a locker");
+        let guard = locker.lock("key").acquire_blocking().expect("a free lock");
+        assert_eq!(locker.shutdown_blocking(Duration::ZERO).cut, 1);
+        guard
+    }
+
+    #[test]
+    fn a_synchronous_body_does_not_start_under_a_lock_that_is_lost_already() {
+        let outcome = call(lost_guard(), || panic!("it has started"));
+        assert!(matches!(outcome, Outcome::<()>::NotRun(Error::Lost(_))));
+    }
 }

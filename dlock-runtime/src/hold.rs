@@ -50,12 +50,22 @@ impl Vitality {
         if let Some(reason) = self.lost.get() {
             return Some(reason.clone());
         }
-        let valid_until = self.valid_until.load(Ordering::Acquire);
-        if valid_until == u64::MAX || Moment::now() < Moment::from_nanos(valid_until) {
+        if !self.has_run_out() {
             return None;
         }
         self.lose("the server has not confirmed the hold in time: the process, the network or the server was stalled");
         self.lost.get().cloned()
+    }
+
+    /// Whether it stands, without a word to those who wait for its end: for whoever holds a mutex, under which no
+    /// foreign waker may run.
+    pub(crate) fn stands_quietly(&self) -> bool {
+        self.lost.get().is_none() && !self.has_run_out()
+    }
+
+    fn has_run_out(&self) -> bool {
+        let valid_until = self.valid_until.load(Ordering::Acquire);
+        valid_until != u64::MAX && Moment::now() >= Moment::from_nanos(valid_until)
     }
 
     /// Whether it stands.

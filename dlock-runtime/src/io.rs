@@ -41,6 +41,14 @@ impl Io {
         Ok(io)
     }
 
+    /// A thread whose process was forked, as the child sees it.
+    #[cfg(test)]
+    pub(crate) fn forked() -> Io {
+        let mut io = Io::start().unwrap_or_else(|error| panic!("{error}"));
+        io.pid = !io.pid;
+        io
+    }
+
     fn start() -> Result<Io, InitError> {
         let refused = |error: std::io::Error| InitError::Thread {
             reason: error.to_string(),
@@ -55,7 +63,9 @@ impl Io {
             .name("dlock-io".into())
             .spawn(move || {
                 let _ = runtime.block_on(stopped);
-                // Dropping the runtime drops its tasks, and with them every socket.
+                // Dropping the runtime drops its tasks, and with them every socket. It does not wait for a name
+                // server that is being asked: whoever drops the last locker waits for this thread.
+                runtime.shutdown_background();
             })
             .map_err(refused)?;
         Ok(Io {
@@ -107,5 +117,38 @@ impl Drop for Io {
         if self.is_ours() && thread.thread().id() != thread::current().id() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_name_server_that_does_not_answer_does_not_hold_up_the_end() {
+        let io = Io::start().unwrap_or_else(|error| panic!("{error}"));
+        let (started, starts) = mpsc::channel();
+        let (release, blocks) = mpsc::channel::<()>();
+        // As looking up a name does.
+        let looking_up = async move {
+            let _ = tokio::task::spawn_blocking(move || {
+                let _ = started.send(());
+                let _ = blocks.recv();
+            })
+            .await;
+        };
+        io.spawn(looking_up, |_| {});
+        starts.recv().expect("the task starts");
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            drop(io);
+            let _ = ended.send(());
+        });
+        let end = ends.recv_timeout(Duration::from_secs(5));
+        drop(release);
+        assert_eq!(end, Ok(()));
     }
 }

@@ -132,10 +132,11 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result does
-    /// not count because the lock was not held to the end.
+    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result, if it
+    /// ran at all, does not count because the lock was not held to the end.
     pub fn run_blocking<R>(&self, body: impl FnOnce(&Guard) -> R) -> Result<R, Error> {
         let guard = self.acquire_blocking()?;
+        guard.check()?;
         let output = body(&guard);
         guard.release_blocking()?;
         Ok(output)

@@ -90,6 +90,7 @@ impl Settings {
     }
 
     /// Whether the server's certificate is verified.
+    #[cfg(all(feature = "tls", feature = "mysql"))]
     pub(crate) fn verifies(&self) -> bool {
         matches!(self.mode, Mode::VerifyChain | Mode::VerifyName)
     }

@@ -19,6 +19,8 @@ use crate::key::{Key, Mode, ServerKey};
 /// A locker's view of a store.
 pub(crate) struct Memory {
     store: Arc<Store>,
+    /// In front of every key, with a NUL behind it: neither can contain one. Empty without a namespace.
+    prefix: Arc<str>,
     /// One for all holds of this locker: they end together, when the locker is closed.
     vitality: Arc<Vitality>,
 }
@@ -38,11 +40,26 @@ static NAMED: Mutex<Vec<(Arc<str>, Weak<Store>)>> = Mutex::new(Vec::new());
 
 impl Memory {
     /// The store of that name, or one of its own.
-    pub(crate) fn open(name: Option<&Arc<str>>) -> Memory {
+    pub(crate) fn open(name: Option<&Arc<str>>, namespace: &str) -> Memory {
         Memory {
             store: name.map_or_else(Store::new, Store::named),
+            prefix: if namespace.is_empty() {
+                namespace.into()
+            } else {
+                format!("{namespace}\0").into()
+            },
             vitality: Vitality::new(None),
         }
+    }
+
+    fn take_if(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> Option<Hold> {
+        self.store.take(key, mode, wanted).then(|| Hold {
+            vitality: self.vitality.clone(),
+            grant: Box::new(Taking {
+                store: self.store.clone(),
+                key: key.clone(),
+            }),
+        })
     }
 }
 
@@ -72,8 +89,12 @@ impl Store {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, key: &ServerKey, mode: Mode) -> bool {
-        match (self.held().entry(key.clone()), mode) {
+    fn take(&self, key: &ServerKey, mode: Mode, wanted: impl FnOnce() -> bool) -> bool {
+        let mut held = self.held();
+        if !wanted() {
+            return false;
+        }
+        match (held.entry(key.clone()), mode) {
             (Entry::Vacant(free), Mode::Exclusive) => {
                 free.insert(Held::Exclusive);
                 true
@@ -107,7 +128,10 @@ impl Store {
 
 impl Backend for Memory {
     fn server_key(&self, key: &Key) -> ServerKey {
-        ServerKey::Name(key.text().clone())
+        if self.prefix.is_empty() {
+            return ServerKey::Name(key.text().clone());
+        }
+        ServerKey::Name(format!("{}{}", self.prefix, key.text()).into())
     }
 
     fn shared_mode(&self) -> Result<(), Unsupported> {
@@ -115,13 +139,7 @@ impl Backend for Memory {
     }
 
     fn take_now(&self, key: &ServerKey, mode: Mode) -> Option<Hold> {
-        self.store.take(key, mode).then(|| Hold {
-            vitality: self.vitality.clone(),
-            grant: Box::new(Taking {
-                store: self.store.clone(),
-                key: key.clone(),
-            }),
-        })
+        self.take_if(key, mode, || true)
     }
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
@@ -129,7 +147,9 @@ impl Backend for Memory {
             loop {
                 let mut freed = std::pin::pin!(self.store.freed.notified());
                 freed.as_mut().enable();
-                if let Some(hold) = self.take_now(&errand.key, errand.mode) {
+                // Asked under the mutex: whoever saw the errand called off and frees the key then can take it again.
+                let wanted = || !errand.is_called_off();
+                if let Some(hold) = self.take_if(&errand.key, errand.mode, wanted) {
                     return Taken::Held(hold);
                 }
                 errand.report(Progress::Busy);

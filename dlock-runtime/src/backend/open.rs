@@ -19,7 +19,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
     match config.endpoint()? {
         Endpoint::Memory { name } => Ok(Opened {
-            backend: Arc::new(Memory::open(name.as_ref())),
+            backend: Arc::new(Memory::open(name.as_ref(), config.get_namespace())),
             server: "memory".into(),
         }),
         #[cfg(feature = "postgres")]

@@ -42,6 +42,8 @@ pub(super) struct Waiting {
     pub(super) patience: Patience,
     pub(super) name_holder: bool,
     pub(super) since: Instant,
+    /// Others of this process held the lock meanwhile.
+    pub(super) saw_it_held: bool,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
     pub(super) timer: Option<Timer>,
 }
@@ -78,6 +80,7 @@ impl Waiting {
             patience: request.patience,
             name_holder: request.name_holder,
             since: Instant::now(),
+            saw_it_held: false,
             reply,
             timer: None,
         };
@@ -118,7 +121,7 @@ impl Entry {
                 hold,
                 mode: Mode::Shared,
                 holders,
-            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands() => {
+            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
                 holders.push(id);
                 Some(hold.vitality.clone())
             }
@@ -133,17 +136,23 @@ impl Entry {
         }
         match &self.state {
             State::Held { .. } => Some(Refusal::HeldHere),
+            // What it found out is old by now; the next errand asks anew.
+            State::Taking(errand) if errand.is_called_off() => None,
             State::Taking(errand) => match errand.progress() {
-                Progress::Busy => Some(Refusal::HeldElsewhere { asked_now: false }),
-                Progress::Asked | Progress::Trouble(_) => None,
+                // An errand that was called off leaves the lock behind free; its last report is of the past.
+                Progress::Busy if !errand.is_called_off() => {
+                    Some(Refusal::HeldElsewhere { asked_now: false })
+                }
+                _ => None,
             },
             State::GivingBack => None,
         }
     }
 
-    pub(super) fn push(&mut self, waiting: Waiting) {
-        if let State::Taking(errand) = &self.state {
-            errand.wait_until(waiting.patience.deadline());
+    pub(super) fn push(&mut self, mut waiting: Waiting) {
+        match &self.state {
+            State::Taking(errand) => errand.wait_until(waiting.patience.deadline()),
+            State::Held { .. } | State::GivingBack => waiting.saw_it_held = true,
         }
         self.line.push_back(waiting);
     }
@@ -212,6 +221,9 @@ impl Entry {
             mode,
             holders,
         };
+        for waiting in &mut self.line {
+            waiting.saw_it_held = true;
+        }
         Ok((granted, self.remove_one_tries()))
     }
 

@@ -7,6 +7,8 @@
 
 mod line;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +20,6 @@ use tokio::time;
 
 use crate::backend::{Backend, Errand, GivenBack, Hold, Progress, Taken, Trouble};
 use crate::error::{Busy, Error, Holder, Lost, Refused, Unavailable};
-use crate::hold::Vitality;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use line::{Entry, State, Waiting};
@@ -245,6 +246,10 @@ impl Queue {
 
     /// The errand has news: those who came for one try have their answer.
     fn heed(self: &Arc<Self>, errand: &Errand) {
+        if errand.is_called_off() {
+            // The news were for those who have gone; who came since is asked for anew.
+            return;
+        }
         let refusal = match errand.progress() {
             Progress::Asked => return,
             Progress::Busy => Refusal::HeldElsewhere { asked_now: true },
@@ -274,6 +279,10 @@ impl Queue {
             State::Held { .. } => Refusal::HeldHere,
             State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
             State::Taking(errand) => match errand.progress() {
+                // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
+                Progress::Asked if waiting.saw_it_held => {
+                    Refusal::HeldElsewhere { asked_now: false }
+                }
                 Progress::Asked => Refusal::Trouble(Trouble {
                     reason: "the server did not answer in time".into(),
                     source: None,
@@ -365,13 +374,17 @@ impl Queue {
     fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, ack: Option<Ack>) {
         let vitality = hold.vitality;
         match hold.grant.give_back() {
-            GivenBack::Now(result) => self.given_back(key, result, &vitality, ack),
+            GivenBack::Now(result) => {
+                let result = vitality.lost().map_or(result, Err);
+                self.given_back(key, result, ack);
+            }
             GivenBack::Later(giving_back) => {
                 let queue = self.clone();
                 let key = key.clone();
                 self.spawn(async move {
+                    // The strategy's word is the last: a session that is closed once it is free was not lost.
                     let result = giving_back.await;
-                    queue.given_back(&key, result, &vitality, ack);
+                    queue.given_back(&key, result, ack);
                 });
             }
         }
@@ -381,12 +394,11 @@ impl Queue {
         self: &Arc<Self>,
         key: &ServerKey,
         result: Result<(), Arc<str>>,
-        vitality: &Vitality,
         ack: Option<Ack>,
     ) {
         self.advance(self.table(), key);
         if let Some(ack) = ack {
-            let _ = ack.send(vitality.lost().map_or(result, Err));
+            let _ = ack.send(result);
         }
     }
 
@@ -449,6 +461,11 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        if self.io.check().is_err() {
+            // A forked child: closing a connection would say goodbye to the server on the parent's socket.
+            std::mem::forget(std::mem::take(&mut self.table().entries));
+            return;
+        }
         // Nobody has a place any more, so nothing is held; the connections go with the last locker.
         self.backend.close("the locker was dropped");
     }

@@ -47,7 +47,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.left {
+        // A forked child has a copy of the place, and the parent still holds the lock.
+        if !self.left && self.queue.io.check().is_ok() {
             self.queue.leave(&self.key, self.id, None);
         }
     }

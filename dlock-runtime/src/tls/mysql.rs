@@ -7,6 +7,9 @@
 //! - **`VERIFY_CA`**: the driver looks at the name always. A certificate whose chain is good and whose name is another
 //!   than the host's is reported with the names that it is made out to; the second attempt asks for one of those.
 //!   A certificate without any subject alternative name cannot pass, as those that MySQL makes for itself.
+//!
+//! With TLS the connection attributes (`program_name`) do not reach the server: the driver announces them only after its
+//! request for TLS, and the server goes by the first announcement.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -54,10 +54,12 @@ impl<D: Driver> Keeper<D> {
 
     /// The connection, if it stands.
     pub(super) fn present(&self) -> Option<Arc<Live<D::Session>>> {
-        match &*self.lock() {
-            Present::Open(live) if live.vitality().stands() => Some(live.clone()),
-            _ => None,
-        }
+        let live = match &*self.lock() {
+            Present::Open(live) => live.clone(),
+            Present::Closed(_) => return None,
+        };
+        // Who finds the validity over tells those who wait for that: not under the mutex.
+        live.vitality().stands().then_some(live)
     }
 
     /// The connection, opened anew if need be.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use super::Limits;
@@ -12,6 +13,10 @@ use super::driver::{DriverError, Session};
 use crate::clock::Moment;
 use crate::hold::Vitality;
 use crate::key::{Mode, ServerKey};
+
+/// How many statements stand before the heartbeat at most. On a connection that carries one at a time they are
+/// answered one behind the other, and all of them have to be within the time that one answer may take.
+const AT_ONCE: usize = 32;
 
 /// An open session and what vouches for the locks it holds.
 ///
@@ -21,6 +26,8 @@ pub(super) struct Live<S> {
     session: S,
     vitality: Arc<Vitality>,
     limits: Limits,
+    /// The statements under way, but for the heartbeat.
+    turns: Semaphore,
     /// Whether a wait occupies the session: a heartbeat would only stand behind it.
     waiting: AtomicBool,
 }
@@ -42,6 +49,7 @@ impl<S: Session> Live<S> {
             session,
             vitality: Vitality::new(Some(sent.plus(limits.validity()))),
             limits,
+            turns: Semaphore::new(AT_ONCE),
             waiting: AtomicBool::new(false),
         });
         tokio::spawn(live.clone().beat());
@@ -68,22 +76,31 @@ impl<S: Session> Live<S> {
         self.session.close();
     }
 
-    /// Awaits the answer to a statement that does not wait. A session that does not answer, or that ends
+    /// Asks, in its turn, what needs no waiting on the server. A session that does not answer, or that ends
     /// meanwhile, is lost.
     pub(super) async fn ask<T>(
         &self,
         statement: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
-        let gone = |reason: Arc<str>, source| DriverError::Gone {
-            reason: reason.to_string(),
-            source,
+        // The time in line is not the server's: it does not count as silence.
+        let _turn = tokio::select! {
+            biased;
+            reason = self.vitality.ended() => return Err(gone(&reason)),
+            turn = self.turns.acquire() => turn,
         };
+        self.ask_now(statement).await
+    }
+
+    async fn ask_now<T>(
+        &self,
+        statement: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
         let answer = tokio::select! {
             biased;
             answer = statement => answer,
-            reason = self.vitality.ended() => return Err(gone(reason, None)),
+            reason = self.vitality.ended() => return Err(gone(&reason)),
             () = time::sleep(self.limits.answer()) => {
-                Err(gone("the server has stopped answering".into(), None))
+                Err(gone("the server has stopped answering"))
             }
         };
         if let Err(DriverError::Gone { reason, .. }) = &answer {
@@ -120,7 +137,7 @@ impl<S: Session> Live<S> {
     /// Asks the server for a confirmation now.
     pub(super) async fn check(&self) -> Result<(), DriverError> {
         let sent = Moment::now();
-        let answer = self.ask(self.session.check()).await;
+        let answer = self.ask_now(self.session.check()).await;
         match &answer {
             Ok(()) => self.confirm(sent),
             Err(DriverError::Gone { .. }) => {}
@@ -138,12 +155,13 @@ impl<S: Session> Live<S> {
 
     /// Lives as long as the session does.
     async fn beat(self: Arc<Self>) {
+        let unwatched = Unwatched(&self);
         let reason = tokio::select! {
             reason = self.vitality.ended() => reason,
             reason = self.session.closed() => reason,
             reason = self.heartbeats() => reason,
         };
-        self.lose(reason);
+        unwatched.0.lose(reason);
     }
 
     async fn heartbeats(&self) -> Arc<str> {
@@ -172,5 +190,21 @@ impl<S: Session> Live<S> {
                 remaining => time::sleep(remaining).await,
             }
         }
+    }
+}
+
+/// Ends a session whose watch has ended, be it with a panic: nobody else would tell its holders.
+struct Unwatched<'a, S: Session>(&'a Live<S>);
+
+impl<S: Session> Drop for Unwatched<'_, S> {
+    fn drop(&mut self) {
+        self.0.lose("the heartbeat has ended");
+    }
+}
+
+fn gone(reason: &str) -> DriverError {
+    DriverError::Gone {
+        reason: reason.to_owned(),
+        source: None,
     }
 }

@@ -14,6 +14,8 @@ pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod take;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::sync::Arc;
@@ -115,7 +117,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
                 reason: "the connection is lost".into(),
                 source: None,
             })?;
-            match keeper.ask(keeper.session().holder(key)).await {
+            let key = key.clone();
+            let asked = async move { keeper.ask(keeper.session().holder(&key)).await };
+            match to_its_end(asked).await {
                 Ok(holder) => Ok(holder),
                 // The server answered, though not the question.
                 Err(DriverError::Refused { .. }) => Ok(None),
@@ -128,6 +132,19 @@ impl<D: Driver> Backend for SessionLocks<D> {
     fn close(&self, reason: &str) {
         self.keeper.close(reason);
         self.waiters.close(reason);
+    }
+}
+
+/// Runs what the keeper was asked to its end, also when whoever asked gives up: half a statement would close the
+/// connection, and with it end every hold.
+async fn to_its_end<T: Send + 'static>(asked: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(asked).await {
+        Ok(answer) => answer,
+        // Nobody cancels the task but the end of the runtime, and with it ends the one that waits here.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

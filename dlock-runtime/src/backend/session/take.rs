@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::driver::{Driver, DriverError, Session, Wait};
 use super::live::Live;
-use super::{Permit, SessionLocks, hold};
+use super::{Permit, SessionLocks, hold, to_its_end};
 use crate::backend::{Errand, Progress, Taken, Trouble};
 use crate::clock::Moment;
 
@@ -56,9 +56,20 @@ impl<D: Driver> Attempt<'_, D> {
         let Some(permit) = self.try_until_permitted().await? else {
             return Ok(());
         };
-        let waiter = tokio::select! {
-            waiter = self.locks.waiters.check_out() => waiter,
-            () = self.errand.called_off() => return Err(Taken::CalledOff),
+        let locks = self.locks;
+        let mut opening = pin!(locks.waiters.check_out());
+        // Opening may take as long as the connect time-out, and the lock can be free long before.
+        let waiter = loop {
+            tokio::select! {
+                biased;
+                () = self.errand.called_off() => return Err(Taken::CalledOff),
+                waiter = &mut opening => break waiter,
+                () = time::sleep(jitter()) => {
+                    if !self.try_once().await? {
+                        return Ok(());
+                    }
+                }
+            }
         };
         if let Ok(waiter) = waiter {
             return self.wait(waiter, permit).await;
@@ -111,6 +122,13 @@ impl<D: Driver> Attempt<'_, D> {
         match keeper.ask(tried).await {
             Ok(true) => {
                 keeper.confirm(sent);
+                // The answer may have come while this process was stopped, and the server has ended the session
+                // since.
+                if let Some(reason) = keeper.vitality().lost() {
+                    keeper.lose(reason.clone());
+                    self.failed(gone(&reason)).await?;
+                    return Ok(false);
+                }
                 Err(hold::<D>(keeper, self.errand, None))
             }
             Ok(false) => {
@@ -142,7 +160,7 @@ impl<D: Driver> Attempt<'_, D> {
                 () = time::sleep(overdue) => Err(gone("the server did not end a wait in time")),
                 () = errand.called_off() => {
                     let left = at_most.saturating_sub(Moment::now().since(sent));
-                    return Err(self.end_wait(&waiter, waiting, left).await);
+                    return self.end_wait(&waiter, waiting, sent, left).await;
                 }
             }
         };
@@ -157,36 +175,42 @@ impl<D: Driver> Attempt<'_, D> {
             // Nobody of ours has interrupted it: another interruption may be on its way.
             Ok(Wait::Interrupted) => {
                 waiter.lose("somebody else interrupted the wait");
-                Ok(())
+                self.pause_between_tries().await
             }
             Err(error) => {
                 waiter.lose(format!("the wait failed: {error}"));
-                self.failed(error).await
+                match error {
+                    DriverError::Refused { .. } => self.failed(error).await,
+                    // Whether the server can be asked is the keeper's to find out. What closes the waits, be it
+                    // something on the way, may close the next one as soon as it is opened.
+                    DriverError::Gone { .. } => self.pause_between_tries().await,
+                }
             }
         }
     }
 
     /// The errand was called off while the server waits: ends the wait, and leaves nothing behind.
     async fn end_wait(
-        &self,
+        &mut self,
         waiter: &Arc<Live<D::Session>>,
         mut waiting: Pin<&mut impl Future<Output = Result<Wait, DriverError>>>,
+        sent: Moment,
         left: Duration,
-    ) -> Taken {
+    ) -> Step<()> {
         if left < ENDS_BY_ITSELF
-            && let Ok(Ok(ended)) = time::timeout(2 * ENDS_BY_ITSELF, &mut waiting).await
+            && let Ok(ended) = time::timeout(2 * ENDS_BY_ITSELF, &mut waiting).await
         {
-            if ended == Wait::Granted {
+            match ended {
                 // Somebody may have joined the line meanwhile; the queue knows.
-                return self.hold_waiter(waiter.clone());
+                Ok(Wait::Granted) => return self.granted(waiter.clone(), sent).await,
+                Ok(Wait::TimedOut) => self.locks.waiters.put_back(waiter.clone()),
+                Ok(Wait::Interrupted) => waiter.lose("somebody else interrupted the wait"),
+                Err(error) => waiter.lose(format!("the wait failed: {error}")),
             }
-            self.locks.waiters.put_back(waiter.clone());
-            return Taken::CalledOff;
+            return Err(Taken::CalledOff);
         }
         let interrupted = async {
-            let keeper = self.locks.keeper.present();
-            let keeper = keeper.ok_or_else(|| gone("the keeper is not connected"))?;
-            waiter.session().interrupt(keeper.session()).await?;
+            self.interrupt(waiter).await?;
             waiting.await
         };
         match time::timeout(INTERRUPTED_WITHIN, interrupted).await {
@@ -200,17 +224,31 @@ impl<D: Driver> Attempt<'_, D> {
             Ok(Ok(Wait::TimedOut)) => waiter.lose("an interruption came too late"),
             Ok(Err(_)) | Err(_) => waiter.lose("a wait could not be interrupted"),
         }
-        Taken::CalledOff
+        Err(Taken::CalledOff)
+    }
+
+    /// Interrupts the wait of a waiter, with the keeper's help.
+    async fn interrupt(&self, waiter: &Arc<Live<D::Session>>) -> Result<(), DriverError> {
+        let keeper = self.locks.keeper.present();
+        let keeper = keeper.ok_or_else(|| gone("the keeper is not connected"))?;
+        let waiter = waiter.clone();
+        to_its_end(async move { waiter.session().interrupt(keeper.session()).await }).await
     }
 
     /// A waiter was granted the lock.
     async fn granted(&mut self, waiter: Arc<Live<D::Session>>, sent: Moment) -> Step<()> {
         waiter.confirm(sent);
-        // Who was stopped during the wait looks again before the body starts.
-        if Moment::now().since(sent) > self.locks.limits.wait() + ROUNDED_UP_BY
-            && let Err(error) = waiter.check().await
-        {
+        // Who was stopped during the wait looks again before the body starts, and so does who might not get to the
+        // next heartbeat.
+        let limits = &self.locks.limits;
+        let late = Moment::now().since(sent) > limits.wait() + ROUNDED_UP_BY
+            || waiter.vitality().remaining() < 2 * limits.heartbeat;
+        if late && let Err(error) = waiter.check().await {
             return self.failed(error).await;
+        }
+        if let Some(reason) = waiter.vitality().lost() {
+            waiter.lose(reason.clone());
+            return self.failed(gone(&reason)).await;
         }
         Err(self.hold_waiter(waiter))
     }

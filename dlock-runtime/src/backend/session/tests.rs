@@ -1,0 +1,69 @@
+//! The strategy, over a driver whose answers a test writes: what a real server says at a chosen moment cannot be
+//! forced.
+
+mod calling_off;
+mod load;
+mod scripted;
+mod validity;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Limits, SessionLocks};
+use crate::backend::{Backend, Errand, GivenBack, Hold, Taken};
+use crate::key::{Mode, ServerKey};
+use scripted::Script;
+
+const LIMITS: Limits = Limits {
+    limit: Duration::from_secs(30),
+    heartbeat: Duration::from_secs(5),
+    max_waiters: 8,
+    connect_timeout: Duration::from_secs(10),
+};
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime for the test").block_on(test)
+}
+
+async fn locks(script: &Arc<Script>, limits: Limits) -> Arc<SessionLocks<scripted::Scripted>> {
+    let driver = scripted::Scripted(script.clone());
+    match SessionLocks::connect(driver, limits).await {
+        Ok(locks) => locks,
+        Err(error) => panic!("not connected: {error:?}"),
+    }
+}
+
+fn errand(patience: Option<Duration>) -> Arc<Errand> {
+    errand_for(1, patience)
+}
+
+fn errand_for(key: i64, patience: Option<Duration>) -> Arc<Errand> {
+    let deadline = patience.map(|patience| std::time::Instant::now() + patience);
+    Errand::new(ServerKey::Number(key), Mode::Exclusive, deadline)
+}
+
+fn held(taken: Taken) -> Hold {
+    match taken {
+        Taken::Held(hold) => hold,
+        Taken::CalledOff => panic!("called off"),
+        Taken::Refused { message, .. } => panic!("refused: {message}"),
+    }
+}
+
+async fn give_back(hold: Hold) -> Result<(), Arc<str>> {
+    match hold.grant.give_back() {
+        GivenBack::Now(result) => result,
+        GivenBack::Later(later) => later.await,
+    }
+}
+
+/// Lets everything run that can run now.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,228 @@
+//! The line, before a strategy whose answers a test writes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Wake, Waker};
+use std::thread;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::*;
+use crate::backend::Grant;
+use crate::clock::Moment;
+use crate::error::Unsupported;
+use crate::hold::Vitality;
+use crate::park::block_on;
+
+type Takes = Box<dyn Fn(Arc<Errand>) -> BoxFuture<'static, Taken> + Send + Sync>;
+
+struct Scripted {
+    takes: Takes,
+    touched: Arc<AtomicBool>,
+}
+
+impl Backend for Scripted {
+    fn server_key(&self, key: &Key) -> ServerKey {
+        ServerKey::Name(key.text().clone())
+    }
+
+    fn shared_mode(&self) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
+        (self.takes)(errand)
+    }
+
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    fn close(&self, _: &str) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A lock that notes when anything is done to it.
+struct Touchy(Arc<AtomicBool>);
+
+impl Grant for Touchy {
+    fn give_back(self: Box<Self>) -> GivenBack {
+        GivenBack::Now(Ok(()))
+    }
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A lock whose session is closed once it is free.
+struct Closing(Arc<Vitality>);
+
+impl Grant for Closing {
+    fn give_back(self: Box<Self>) -> GivenBack {
+        GivenBack::Later(
+            async move {
+                self.0.lose("no longer needed");
+                Ok(())
+            }
+            .boxed(),
+        )
+    }
+}
+
+fn hold(valid_until: Option<Moment>, touched: &Arc<AtomicBool>) -> Hold {
+    Hold {
+        vitality: Vitality::new(valid_until),
+        grant: Box::new(Touchy(touched.clone())),
+    }
+}
+
+fn queue(io: Arc<Io>, takes: Takes) -> (Arc<Queue>, Arc<AtomicBool>) {
+    let touched = Arc::new(AtomicBool::new(false));
+    let backend = Scripted {
+        takes,
+        touched: touched.clone(),
+    };
+    (Queue::new(Arc::new(backend), io), touched)
+}
+
+fn io() -> Arc<Io> {
+    Io::get().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn request(mode: Mode, patience: Patience) -> Request {
+    Request {
+        key: Key::new("key").expect("a good key"),
+        mode,
+        patience,
+        name_holder: false,
+    }
+}
+
+fn name() -> ServerKey {
+    ServerKey::Name("key".into())
+}
+
+#[test]
+fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
+    let never = Box::new(|_| std::future::pending().boxed());
+    let (queue, touched) = queue(Arc::new(Io::forked()), never);
+    let held = Entry::held(hold(None, &touched), Mode::Exclusive, 1);
+    queue.table().entries.insert(name(), held);
+    let place = Place::new(&queue, name(), 1);
+    drop(place);
+    assert!(!touched.load(Ordering::Relaxed), "the lock was given back");
+    drop(queue);
+    assert!(!touched.load(Ordering::Relaxed), "the goodbye was sent");
+}
+
+#[test]
+fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
+    struct Uses(Arc<Queue>);
+    impl Wake for Uses {
+        fn wake(self: Arc<Self>) {
+            self.0.held();
+        }
+    }
+    let (queue, touched) = queue(io(), Box::new(|_| std::future::pending().boxed()));
+    let run_out = hold(Some(Moment::from_nanos(0)), &touched);
+    let mut bell = Box::pin(run_out.vitality.bell());
+    let waker = Waker::from(Arc::new(Uses(queue.clone())));
+    assert!(
+        bell.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let held = Entry::held(run_out, Mode::Shared, 1);
+    queue.table().entries.insert(name(), held);
+    let (joined, joins) = mpsc::channel();
+    thread::spawn(move || {
+        let second = queue.join(&request(Mode::Shared, Patience::Forever));
+        let _ = joined.send(matches!(second, Ok(Admission::Waiting(_))));
+    });
+    assert_eq!(joins.recv_timeout(Duration::from_secs(5)), Ok(true));
+}
+
+#[test]
+fn one_try_behind_a_wait_that_is_called_off_is_a_try_of_its_own() {
+    let busy = Arc::new(AtomicBool::new(true));
+    let (reported, reports) = mpsc::channel();
+    let (join, joined) = oneshot::channel::<()>();
+    let joined = joined.shared();
+    let free_when_called_off = Box::new(move |errand: Arc<Errand>| {
+        let (busy, reported, joined) = (busy.clone(), reported.clone(), joined.clone());
+        async move {
+            if busy.swap(false, Ordering::Relaxed) {
+                errand.report(Progress::Busy);
+                let _ = reported.send(());
+                errand.called_off().await;
+                let _ = joined.await;
+                // The answer to the one who has gone.
+                errand.report(Progress::Busy);
+                time::sleep(Duration::from_millis(50)).await;
+                return Taken::CalledOff;
+            }
+            Taken::Held(hold(None, &Arc::default()))
+        }
+        .boxed()
+    });
+    let (queue, _) = queue(io(), free_when_called_off);
+    let first = queue.join(&request(Mode::Exclusive, Patience::Forever));
+    reports.recv().expect("a report");
+    drop(first);
+    let answer_by = Instant::now() + Duration::from_secs(5);
+    let second = queue.join(&request(Mode::Exclusive, Patience::OneTry { answer_by }));
+    let Ok(Admission::Waiting(acquire)) = second else {
+        panic!("nobody holds the lock, and it is not taken yet");
+    };
+    drop(join);
+    if let Err(error) = block_on(acquire) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn a_session_that_is_closed_after_the_release_was_not_lost() {
+    let closing = |_| {
+        let vitality = Vitality::new(None);
+        let grant = Box::new(Closing(vitality.clone()));
+        std::future::ready(Taken::Held(Hold { vitality, grant })).boxed()
+    };
+    let (queue, _) = queue(io(), Box::new(closing));
+    let (place, _) = granted(&queue);
+    assert!(block_on(place.leave()).is_ok());
+}
+
+#[test]
+fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
+    let free = AtomicBool::new(true);
+    let once = move |_| {
+        if free.swap(false, Ordering::Relaxed) {
+            std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed()
+        } else {
+            std::future::pending().boxed()
+        }
+    };
+    let (queue, _) = queue(io(), Box::new(once));
+    let (place, _) = granted(&queue);
+    let deadline = Patience::Until(Instant::now() + Duration::from_millis(100));
+    let Ok(Admission::Waiting(second)) = queue.join(&request(Mode::Exclusive, deadline)) else {
+        panic!("the lock is held");
+    };
+    drop(place);
+    assert!(matches!(block_on(second), Err(Error::Busy(_))));
+}
+
+fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
+    match queue.join(&request(Mode::Exclusive, Patience::Forever)) {
+        Ok(Admission::Waiting(acquire)) => {
+            block_on(acquire).unwrap_or_else(|error| panic!("{error}"))
+        }
+        Ok(Admission::Granted(place, vitality)) => (place, vitality),
+        Err(error) => panic!("{error}"),
+    }
+}

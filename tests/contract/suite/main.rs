@@ -1,0 +1,154 @@
+//! The contract: what every backend of dlock does on every server, through the public API alone.
+//!
+//! The table below is the only place that makes tests: each behaviour runs at each [`Place`]. A place that a behaviour
+//! leaves out has a reason, in [`table::Scope`]. A server that is missing fails the run, and a behaviour that the table
+//! does not name does not compile. `cargo xtask test -p dlock-contract` runs the suite on servers of its own.
+
+#![deny(dead_code)]
+
+mod admin;
+mod names;
+mod place;
+mod site;
+mod table;
+mod worker;
+
+mod acquiring;
+mod cancellation;
+mod connections;
+mod exclusion;
+mod global;
+mod keys;
+mod loss;
+mod order;
+mod release;
+mod runtimes;
+mod shared;
+mod shutdown;
+mod unreachable;
+mod validity;
+
+use std::process::ExitCode;
+
+table::contract! {
+    exclusion {
+        lockers_exclude_each_other: everywhere,
+        threads_exclude_each_other: everywhere,
+        threads_with_lockers_of_their_own_exclude_each_other: everywhere,
+        tasks_exclude_each_other: everywhere,
+        processes_exclude_each_other: servers,
+    }
+    acquiring {
+        a_try_takes_a_free_lock: everywhere,
+        a_try_at_a_busy_lock_takes_nothing: everywhere,
+        a_time_out_of_zero_is_one_try: everywhere,
+        a_timed_wait_ends_with_the_lock: everywhere,
+        an_unlimited_wait_ends_with_the_lock: everywhere,
+        a_wait_is_never_shorter_than_asked: everywhere,
+        a_wait_behind_this_process_is_never_shorter_than_asked: everywhere,
+        busy_names_the_program_and_the_session_that_holds: servers,
+        busy_names_this_process: everywhere,
+    }
+    order {
+        a_process_serves_its_requests_in_order: everywhere,
+        a_release_lets_exactly_one_process_in: everywhere,
+        a_release_lets_exactly_one_task_in: everywhere,
+        a_released_lock_goes_to_the_process_that_waits: servers,
+        a_process_in_a_loop_lets_others_in: servers,
+    }
+    release {
+        a_dropped_guard_frees_the_lock: everywhere,
+        a_dropped_lock_can_be_tried_again_at_once: everywhere,
+        a_released_lock_is_free_for_others_at_once: everywhere,
+        a_release_that_nobody_awaits_frees_the_lock: everywhere,
+        a_panic_frees_the_lock: everywhere,
+        a_panicking_body_frees_the_lock: everywhere,
+        a_guard_outlives_its_locker: everywhere,
+        a_killed_process_frees_its_locks_at_once: servers,
+        a_killed_waiter_stands_in_nobodys_way: servers,
+    }
+    cancellation {
+        a_dropped_waiter_leaves_nothing_on_the_server: everywhere,
+        a_future_dropped_after_its_first_poll_leaves_nothing: everywhere,
+        a_future_that_was_never_polled_does_nothing: everywhere,
+        a_future_dropped_in_the_instant_of_the_grant_leaves_nothing: everywhere,
+        a_future_dropped_between_grant_and_poll_leaves_nothing: servers,
+        a_request_dropped_in_line_is_passed_over: everywhere,
+        the_next_in_line_takes_a_dropped_wait_over: everywhere,
+    }
+    shared {
+        readers_hold_together: shared_mode,
+        readers_of_two_processes_hold_together: shared_mode_of_servers,
+        a_reader_keeps_writers_out: shared_mode,
+        a_writer_keeps_readers_out: shared_mode,
+        a_writer_waits_for_the_last_reader: shared_mode,
+        a_reader_does_not_overtake_a_writer_in_line: shared_mode,
+        a_writer_gets_in_between_readers_in_a_loop: shared_mode,
+        shared_mode_is_refused_where_there_is_none: named_locks,
+    }
+    loss {
+        a_restart_of_the_server_loses_the_holds: own_server,
+        a_killed_server_loses_the_holds: own_server,
+        a_killed_session_loses_its_holds: servers,
+        a_killed_session_is_noticed_without_traffic: postgres,
+        a_release_after_the_session_was_killed_says_lost: servers,
+        a_killed_waiting_session_does_not_end_the_wait: servers,
+        a_loss_stops_a_body_that_waits_for_something_else: servers,
+        a_body_that_outran_the_loss_does_not_count: servers,
+        a_finished_body_is_dropped_before_the_lock_goes: everywhere,
+        a_dropped_run_drops_the_body_before_the_lock_goes: everywhere,
+    }
+    unreachable {
+        a_refusing_network_is_unavailable: servers,
+        a_stalled_network_is_unavailable: servers,
+        a_network_refused_during_the_wait_is_unavailable: servers,
+        a_network_stalled_during_the_wait_is_unavailable: servers,
+        a_cut_during_the_wait_does_not_end_it: servers,
+        a_frozen_server_is_unavailable: own_server,
+        a_server_out_of_reach_fails_the_start: servers,
+    }
+    validity {
+        a_cut_off_holder_is_told_before_others_get_in: servers,
+        a_cut_off_holder_that_had_waited_is_told_before_others_get_in: servers,
+        a_cut_off_body_is_stopped_before_others_get_in: servers,
+        a_stopped_process_wakes_up_without_the_lock: servers,
+        a_hold_outlasts_the_limit: servers,
+        a_wait_outlasts_the_limit: servers,
+    }
+    runtimes {
+        a_plain_thread: everywhere,
+        a_current_thread_runtime: everywhere,
+        a_blocking_call_in_a_current_thread_runtime: everywhere,
+        a_multi_thread_runtime: everywhere,
+        a_blocking_call_on_a_worker_of_a_runtime: everywhere,
+        smol_runs_it: everywhere,
+        a_guard_moves_between_runtimes: everywhere,
+        a_runtime_dropped_while_its_task_waits_leaves_nothing: everywhere,
+        a_runtime_dropped_while_its_task_holds_leaves_nothing: everywhere,
+    }
+    keys {
+        distinct_texts_are_distinct_locks: everywhere,
+        invalid_texts_are_refused: everywhere,
+        locks_have_their_documented_names: servers,
+        the_default_namespace_is_the_documented_one: servers,
+        namespaces_keep_programs_apart: servers,
+    }
+    shutdown {
+        shutdown_sends_the_waiters_away: everywhere,
+        shutdown_waits_for_the_holders: everywhere,
+        shutdown_cuts_who_holds_for_too_long: everywhere,
+        shutdown_can_be_repeated: everywhere,
+    }
+    global {
+        the_locker_of_the_process_is_installed_once: everywhere,
+        a_scope_lasts_as_long_as_its_future_is_polled: everywhere,
+    }
+    connections {
+        a_hundred_held_keys_use_one_connection: servers,
+        waiters_share_the_connections_they_may_have: servers,
+    }
+}
+
+fn main() -> ExitCode {
+    table::run(BEHAVIOURS)
+}

@@ -1,0 +1,73 @@
+//! Where locks can be kept: every backend on every server.
+
+use std::fmt;
+
+use xtask::servers::Kind;
+
+/// A backend on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Memory,
+    Postgres,
+    MariaDb,
+    MySql,
+}
+
+/// How a server is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Postgres,
+    MySql,
+}
+
+impl Place {
+    pub(crate) const ALL: [Place; 4] =
+        [Place::Memory, Place::Postgres, Place::MariaDb, Place::MySql];
+    pub(crate) const SERVERS: [Place; 3] = [Place::Postgres, Place::MariaDb, Place::MySql];
+
+    /// The kind of server, where there is one.
+    pub(crate) fn kind(self) -> Option<Kind> {
+        match self {
+            Place::Memory => None,
+            Place::Postgres => Some(Kind::Postgres),
+            Place::MariaDb => Some(Kind::MariaDb),
+            Place::MySql => Some(Kind::MySql),
+        }
+    }
+
+    /// How the server is talked to, where there is one.
+    pub(crate) fn family(self) -> Option<Family> {
+        match self {
+            Place::Memory => None,
+            Place::Postgres => Some(Family::Postgres),
+            Place::MariaDb | Place::MySql => Some(Family::MySql),
+        }
+    }
+
+    /// The schemes of the DSNs that lead here.
+    pub(crate) fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Place::Memory => &["memory:"],
+            Place::Postgres => &["postgres://", "postgresql://"],
+            // Either scheme leads to either server; the server itself says what it is.
+            Place::MariaDb => &["mariadb://"],
+            Place::MySql => &["mysql://"],
+        }
+    }
+
+    /// Whether the place has locks that many may hold at once.
+    pub(crate) fn has_shared_mode(self) -> bool {
+        matches!(self, Place::Memory | Place::Postgres)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Place::Memory => "memory",
+            Place::Postgres => "postgres",
+            Place::MariaDb => "mariadb",
+            Place::MySql => "mysql",
+        })
+    }
+}

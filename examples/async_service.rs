@@ -18,6 +18,7 @@ trait Billing: Send + Sync {
 }
 
 struct Ledger {
+    name: String,
     total: AtomicU64,
 }
 
@@ -42,7 +43,7 @@ impl Billing for Ledger {
 
     #[db_locked(skip)]
     fn name(&self) -> &str {
-        "ledger"
+        &self.name
     }
 }
 
@@ -50,6 +51,7 @@ impl Billing for Ledger {
 async fn main() -> anyhow::Result<()> {
     dlock::init_with(dlock::Config::from_env()?)?;
     let billing: Arc<dyn Billing> = Arc::new(Ledger {
+        name: "ledger".to_owned(),
         total: AtomicU64::new(0),
     });
     let charges: Vec<_> = (0..4)

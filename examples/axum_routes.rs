@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
@@ -23,18 +23,12 @@ struct App {
 
 impl App {
     fn balance(&self, account: u64) -> u64 {
-        let balances = self
-            .balances
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let balances = self.balances.lock().unwrap_or_else(PoisonError::into_inner);
         balances.get(&account).copied().unwrap_or_default()
     }
 
     fn set_balance(&self, account: u64, balance: u64) {
-        let mut balances = self
-            .balances
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut balances = self.balances.lock().unwrap_or_else(PoisonError::into_inner);
         balances.insert(account, balance);
     }
 }

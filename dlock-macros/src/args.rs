@@ -1,77 +1,69 @@
 //! The arguments of the attribute.
 
-use std::time::Duration;
-
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, Ident, Path, Token};
 
 use crate::diagnostics::{Problems, choices};
-use crate::duration;
-use crate::key::Key;
+use crate::duration::Length;
+use crate::key::{Key, Keys};
 
-/// The arguments that this version understands.
-const NAMES: [&str; 8] = [
-    "key", "timeout", "mode", "on_busy", "on_error", "init", "locker", "crate",
-];
+#[cfg(test)]
+mod tests;
+mod values;
 
-/// The arguments that are planned. They are refused, since ignoring one would weaken a lock.
-const LATER: [&str; 7] = [
+pub(crate) use values::{OnBusy, OnError, OnLost};
+
+/// The arguments there are.
+const NAMES: [&str; 16] = [
+    "key",
     "keys",
+    "timeout",
+    "mode",
     "min_hold",
     "max_hold",
     "ttl",
+    "on_busy",
+    "on_error",
     "on_lost",
     "fencing",
     "reentrant",
+    "init",
+    "locker",
+    "crate",
+    "skip",
 ];
 
 /// What stands between the parentheses of `#[db_locked(…)]`.
 #[derive(Default)]
 pub(crate) struct Args {
-    pub(crate) key: Option<Key>,
-    pub(crate) timeout: Option<Timeout>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) timeout: Option<Length>,
     pub(crate) shared: bool,
+    pub(crate) min_hold: Option<Length>,
+    pub(crate) max_hold: Option<Length>,
+    pub(crate) ttl: Option<Length>,
     pub(crate) on_busy: OnBusy,
     pub(crate) on_error: OnError,
+    pub(crate) on_lost: Option<OnLost>,
+    pub(crate) fencing: Option<bool>,
+    pub(crate) reentrant: Option<bool>,
     /// Where the argument is, and its value.
     pub(crate) init: Option<(Span, Expr)>,
     pub(crate) locker: Option<Expr>,
-    krate: Option<Path>,
-}
-
-/// How long to wait for the lock.
-pub(crate) enum Timeout {
-    Literal(Duration),
-    Expression(Expr),
-}
-
-/// What the function returns when others kept the lock.
-#[derive(Default)]
-pub(crate) enum OnBusy {
-    #[default]
-    Error,
-    Skip,
-    Handler(Expr),
-}
-
-/// Where a failure goes.
-#[derive(Default)]
-pub(crate) enum OnError {
-    #[default]
-    Return,
-    Panic(Span),
-    Handler(Expr),
+    /// Where the word is: no lock on this method of the block.
+    pub(crate) skip: Option<Span>,
+    pub(crate) krate: Option<Path>,
 }
 
 impl Args {
     /// Reads to the end whatever happens, so that all mistakes are reported at once.
     pub(crate) fn parse(tokens: TokenStream, problems: &mut Problems) -> Self {
         let mut args = Args::default();
+        let mut seen = Vec::new();
         let parser = |input: ParseStream| {
-            let mut seen = Vec::new();
             while !input.is_empty() {
                 if let Err(error) = args.parse_argument(input, &mut seen, problems) {
                     problems.push(error);
@@ -88,6 +80,7 @@ impl Args {
         if let Err(error) = parser.parse2(tokens) {
             problems.push(error);
         }
+        args.check_together(&seen, problems);
         args
     }
 
@@ -109,12 +102,6 @@ impl Args {
     ) -> Result<(), Error> {
         let name = parse_name(input)?;
         let text = name.to_string();
-        if LATER.contains(&text.as_str()) {
-            return Err(Error::new(
-                name.span(),
-                format!("`{text}` is not available in this version of dlock: leave it out"),
-            ));
-        }
         if !NAMES.contains(&text.as_str()) {
             return Err(Error::new(
                 name.span(),
@@ -128,52 +115,95 @@ impl Args {
             );
         }
         seen.push(name.clone());
-        if !input.peek(Token![=]) || input.peek(Token![==]) {
-            return Err(Error::new(
-                name.span(),
-                format!("`{text}` needs a value: write `{text} = …`"),
-            ));
+        let has_value = input.peek(Token![=]) && !input.peek(Token![==]);
+        match (text.as_str(), has_value) {
+            ("skip", false) => {
+                self.skip = Some(name.span());
+                return Ok(());
+            }
+            ("skip", true) => {
+                return Err(Error::new(
+                    name.span(),
+                    "`skip` takes no value: write #[db_locked(skip)]",
+                ));
+            }
+            ("fencing", false) => {
+                self.fencing = Some(true);
+                return Ok(());
+            }
+            (_, false) => {
+                return Err(Error::new(
+                    name.span(),
+                    format!("`{text}` needs a value: write `{text} = …`"),
+                ));
+            }
+            (_, true) => {}
         }
         input.parse::<Token![=]>()?;
-        match text.as_str() {
-            "key" => self.key = Some(Key::parse(input.parse()?)?),
-            "timeout" => self.timeout = Some(parse_timeout(input.parse()?)?),
-            "mode" => self.shared = parse_mode(input)?,
-            "on_busy" => {
-                self.on_busy = match word_or_handler(input)? {
-                    Value::Word(word) if word == "error" => OnBusy::Error,
-                    Value::Word(word) if word == "skip" => OnBusy::Skip,
-                    value => OnBusy::Handler(value.into_handler("on_busy")?),
-                };
-            }
-            "on_error" => {
-                self.on_error = match word_or_handler(input)? {
-                    Value::Word(word) if word == "panic" => OnError::Panic(word.span()),
-                    value => OnError::Handler(value.into_handler("on_error")?),
-                };
-            }
+        self.parse_value(&name, &text, input)
+    }
+
+    fn parse_value(&mut self, name: &Ident, text: &str, input: ParseStream) -> Result<(), Error> {
+        let length = |input: ParseStream| Length::parse(input.parse()?).map(Some);
+        match text {
+            "key" => self.keys = Some(Keys::One(Key::parse(input.parse()?)?)),
+            "keys" => self.keys = Some(Keys::parse_list(input.parse()?)?),
+            "timeout" => self.timeout = length(input)?,
+            "mode" => self.shared = values::mode(input)?,
+            "min_hold" => self.min_hold = length(input)?,
+            "max_hold" => self.max_hold = length(input)?,
+            "ttl" => self.ttl = length(input)?,
+            "on_busy" => self.on_busy = OnBusy::parse(input)?,
+            "on_error" => self.on_error = OnError::parse(input)?,
+            "on_lost" => self.on_lost = Some(OnLost::parse(input)?),
+            "fencing" => self.fencing = Some(values::switch(text, input)?),
+            "reentrant" => self.reentrant = Some(values::switch(text, input)?),
             "init" => self.init = Some((name.span(), input.parse()?)),
             "locker" => self.locker = Some(input.parse()?),
-            _ => self.krate = Some(parse_crate(input)?),
+            _ => self.krate = Some(values::path_of_crate(input)?),
         }
         Ok(())
     }
-}
 
-impl OnBusy {
-    pub(crate) fn handler(&self) -> Option<&Expr> {
-        match self {
-            OnBusy::Handler(handler) => Some(handler),
-            OnBusy::Error | OnBusy::Skip => None,
+    /// Refuses arguments that are right alone and wrong beside each other, and lengths that nothing can have.
+    fn check_together(&self, seen: &[Ident], problems: &mut Problems) {
+        let place = |wanted: &str| seen.iter().find(|name| *name == wanted).map(Ident::span);
+        if let (Some(_), Some(keys)) = (place("key"), place("keys")) {
+            problems.at(
+                keys,
+                "`key` and `keys` are given: put the one key into the list too",
+            );
         }
-    }
-}
-
-impl OnError {
-    pub(crate) fn handler(&self) -> Option<&Expr> {
-        match self {
-            OnError::Handler(handler) => Some(handler),
-            OnError::Return | OnError::Panic(_) => None,
+        if let (Some(skip), true) = (self.skip, seen.len() > 1) {
+            problems.at(
+                skip,
+                "`skip` leaves the method without a lock: it takes no other arguments",
+            );
+        }
+        for (name, length, remedy) in [
+            ("max_hold", &self.max_hold, "no body would run"),
+            ("ttl", &self.ttl, "the lease would end at once"),
+        ] {
+            if let Some((duration, span)) = length.as_ref().and_then(Length::known)
+                && duration.is_zero()
+            {
+                problems.at(
+                    span,
+                    format_args!("`{name}` must be longer than zero: {remedy}"),
+                );
+            }
+        }
+        let known = |length: &Option<Length>| length.as_ref().and_then(Length::known);
+        if let (Some((least, span)), Some((most, _))) =
+            (known(&self.min_hold), known(&self.max_hold))
+            && least > most
+        {
+            problems.at(
+                span,
+                format_args!(
+                    "`min_hold` is {least:?} and `max_hold` is {most:?}: the lock cannot be kept longer than it may be held"
+                ),
+            );
         }
     }
 }
@@ -199,76 +229,6 @@ fn parse_name(input: ParseStream) -> Result<Ident, Error> {
     Ok(name)
 }
 
-fn parse_timeout(value: Expr) -> Result<Timeout, Error> {
-    match duration::literal(&value) {
-        Some(Ok(duration)) => Ok(Timeout::Literal(duration)),
-        Some(Err(problem)) => Err(Error::new_spanned(value, problem)),
-        None => Ok(Timeout::Expression(value)),
-    }
-}
-
-fn parse_mode(input: ParseStream) -> Result<bool, Error> {
-    const MODES: [&str; 2] = ["exclusive", "shared"];
-    let value: Expr = input.parse()?;
-    let word = value.to_token_stream().to_string();
-    match word.as_str() {
-        "exclusive" => Ok(false),
-        "shared" => Ok(true),
-        // `"shared"` in quotes: the list says that there are none.
-        _ => Err(Error::new_spanned(
-            value,
-            format!(
-                "`{word}` is not a mode: {}",
-                choices(word.trim_matches('"'), &MODES)
-            ),
-        )),
-    }
-}
-
-fn parse_crate(input: ParseStream) -> Result<Path, Error> {
-    if input.peek(syn::LitStr) {
-        let literal: syn::LitStr = input.parse()?;
-        let path = literal.value();
-        return Err(Error::new(
-            literal.span(),
-            format!("`crate` takes a path without quotes: write `crate = {path}`"),
-        ));
-    }
-    input.call(Path::parse_mod_style)
-}
-
-/// A bare word, or anything else that can stand as a value.
-enum Value {
-    Word(Ident),
-    Other(Expr),
-}
-
-fn word_or_handler(input: ParseStream) -> Result<Value, Error> {
-    let value: Expr = input.parse()?;
-    match &value {
-        Expr::Path(path) => match path.path.get_ident() {
-            Some(word) => Ok(Value::Word(word.clone())),
-            None => Ok(Value::Other(value)),
-        },
-        _ => Ok(Value::Other(value)),
-    }
-}
-
-impl Value {
-    fn into_handler(self, argument: &str) -> Result<Expr, Error> {
-        match self {
-            Value::Word(word) => Ok(syn::parse_quote!(#word)),
-            Value::Other(Expr::Lit(literal)) => Err(Error::new_spanned(
-                literal,
-                format!(
-                    "`{argument}` takes one of its words without quotes, or a function of the error"
-                ),
-            )),
-            Value::Other(handler) => Ok(handler),
-        }
-    }
-}
-
 /// Goes to the comma before the next `name =`, or to the end.
 fn skip_argument(input: ParseStream) -> Result<(), Error> {
     while !input.is_empty() {
@@ -285,109 +245,4 @@ fn skip_argument(input: ParseStream) -> Result<(), Error> {
         input.parse::<TokenTree>()?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn messages(tokens: TokenStream) -> Vec<String> {
-        let mut problems = Problems::default();
-        Args::parse(tokens, &mut problems);
-        problems.messages()
-    }
-
-    #[test]
-    fn every_argument_is_read() {
-        let mut problems = Problems::default();
-        let args = Args::parse(
-            quote!(
-                key = "a",
-                timeout = 2.5,
-                mode = shared,
-                on_busy = skip,
-                on_error = panic,
-                init = dsn(),
-                locker = &here,
-                crate = a::b
-            ),
-            &mut problems,
-        );
-        assert_eq!(problems.messages(), [""; 0]);
-        assert!(matches!(args.key, Some(Key::Template(_))));
-        assert!(
-            matches!(args.timeout, Some(Timeout::Literal(duration)) if duration == Duration::from_millis(2500))
-        );
-        assert!(args.shared);
-        assert!(matches!(args.on_busy, OnBusy::Skip));
-        assert!(matches!(args.on_error, OnError::Panic(_)));
-        assert!(args.init.is_some() && args.locker.is_some());
-        assert_eq!(
-            args.private(Span::call_site()).to_string(),
-            "a :: b :: __private"
-        );
-    }
-
-    #[test]
-    fn nothing_is_needed() {
-        assert_eq!(messages(quote!()), [""; 0]);
-        assert_eq!(messages(quote!(key = "a",)), [""; 0]);
-        assert_eq!(
-            messages(quote!(key = f::<A, B>(x, y), on_busy = |_| 1)),
-            [""; 0]
-        );
-    }
-
-    #[test]
-    fn all_mistakes_are_reported_at_once() {
-        let found = messages(quote!(
-            kye = "a",
-            timeout = "10",
-            mode = share,
-            crate = "dlock",
-            ttl = 3,
-            on_busy = "skip"
-        ));
-        let expected = [
-            "unknown argument `kye`: did you mean `key`?",
-            "\"10\" is ambiguous",
-            "`share` is not a mode: did you mean `shared`?",
-            "write `crate = dlock`",
-            "`ttl` is not available in this version",
-            "without quotes",
-        ];
-        assert_eq!(found.len(), expected.len(), "{found:#?}");
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(found.contains(expected), "{found}");
-        }
-    }
-
-    #[test]
-    fn what_is_planned_is_refused_and_not_ignored() {
-        for name in LATER {
-            let name = Ident::new(name, Span::call_site());
-            let found = messages(quote!(key = "a", #name = [1, 2], timeout = 1));
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert!(
-                found[0].contains("is not available in this version"),
-                "{found:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn forms_that_other_attributes_have_are_corrected() {
-        assert!(messages(quote!("report"))[0].contains("write `key = \"report\"`"));
-        assert!(messages(quote!(timeout(10)))[0].contains("write `timeout = …`"));
-        assert!(messages(quote!(key))[0].contains("`key` needs a value"));
-        assert!(messages(quote!(key = "a" timeout = 1))[0].contains("expected `,`"));
-        assert!(messages(quote!(key = "a", key = "b"))[0].contains("given twice"));
-        assert!(messages(quote!(= 3))[0].contains("expected an argument"));
-        assert_eq!(messages(quote!(key = , timeout = 1)).len(), 1);
-    }
-
-    #[test]
-    fn no_list_names_an_argument_twice() {
-        assert!(NAMES.iter().all(|name| !LATER.contains(name)));
-    }
 }

@@ -26,6 +26,13 @@ impl Problems {
         self.push(Error::new_spanned(tokens, message));
     }
 
+    /// Takes over the problems of a part.
+    pub(crate) fn extend(&mut self, others: Problems) {
+        if let Some(error) = others.0 {
+            self.push(error);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -35,6 +42,10 @@ impl Problems {
     pub(crate) fn with_item(self, mut item: TokenStream) -> TokenStream {
         item.extend(self.0.map(Error::into_compile_error));
         item
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), Error> {
+        self.0.map_or(Ok(()), Err)
     }
 
     #[cfg(test)]
@@ -48,7 +59,7 @@ impl Problems {
 }
 
 /// What another library, or common sense, calls an argument of ours.
-const SYNONYMS: [(&str, &str); 8] = [
+const SYNONYMS: [(&str, &str); 13] = [
     ("name", "key"),
     ("lock", "key"),
     ("id", "key"),
@@ -57,6 +68,11 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("shared", "mode"),
     ("dsn", "init"),
     ("on_fail", "on_error"),
+    ("on_loss", "on_lost"),
+    ("lease", "ttl"),
+    ("token", "fencing"),
+    ("recursive", "reentrant"),
+    ("ignore", "skip"),
 ];
 
 /// The one of `known` that was probably meant by `word`.

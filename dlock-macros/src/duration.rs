@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{Expr, ExprLit, ExprUnary, Lit, UnOp};
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ExprLit, ExprUnary, Lit, UnOp};
 
 /// The units of a text, largest first, with their nanoseconds.
 const UNITS: [(&str, u128); 8] = [
@@ -19,6 +20,30 @@ const UNITS: [(&str, u128); 8] = [
 ];
 
 const SECOND: u128 = 1_000_000_000;
+
+/// A duration as an argument: known now, or when the function is called.
+pub(crate) enum Length {
+    Literal(Duration, Span),
+    Expression(Expr),
+}
+
+impl Length {
+    pub(crate) fn parse(value: Expr) -> Result<Self, Error> {
+        match literal(&value) {
+            Some(Ok(duration)) => Ok(Length::Literal(duration, value.span())),
+            Some(Err(problem)) => Err(Error::new_spanned(value, problem)),
+            None => Ok(Length::Expression(value)),
+        }
+    }
+
+    /// The value and its place, where it is known.
+    pub(crate) fn known(&self) -> Option<(Duration, Span)> {
+        match self {
+            Length::Literal(duration, span) => Some((*duration, *span)),
+            Length::Expression(_) => None,
+        }
+    }
+}
 
 /// The value of a literal, or why it is none; `None` when `value` is an expression that only the compiler can judge.
 pub(crate) fn literal(value: &Expr) -> Option<Result<Duration, String>> {
@@ -37,7 +62,7 @@ pub(crate) fn literal(value: &Expr) -> Option<Result<Duration, String>> {
                 .to_owned()),
         }),
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(**expr, Expr::Lit(_)) => {
-            Some(Err("a duration cannot be negative; `0` means one try without waiting".to_owned()))
+            Some(Err("a duration cannot be negative".to_owned()))
         }
         Expr::Group(group) => literal(&group.expr),
         Expr::Paren(paren) => literal(&paren.expr),
@@ -61,9 +86,7 @@ pub(crate) fn text(text: &str) -> Result<Duration, String> {
         );
     }
     if rest.starts_with('-') {
-        return Err(format!(
-            "{text:?} is negative: a duration cannot be; `0` means one try without waiting"
-        ));
+        return Err(format!("{text:?} is negative: a duration cannot be"));
     }
     let mut sum = Duration::ZERO;
     let mut smaller_than = u128::MAX;
@@ -144,9 +167,7 @@ fn suffixed(digits: &str, suffix: &str) -> String {
 }
 
 fn too_long(digits: &str) -> String {
-    format!(
-        "`{digits}` is longer than a duration can be; leave the argument out to wait without limit"
-    )
+    format!("`{digits}` is longer than a duration can be; leave the argument out to have no limit")
 }
 
 fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {

@@ -75,6 +75,13 @@ impl Function {
         self.signature.asyncness.is_some()
     }
 
+    /// Whether the caller's place is seen inside: it would not be in a closure.
+    pub(crate) fn tracks_its_caller(&self) -> bool {
+        self.attrs
+            .iter()
+            .any(|attribute| attribute.path().is_ident("track_caller"))
+    }
+
     pub(crate) fn returned(&self) -> Returned {
         match &self.signature.output {
             ReturnType::Default => {
@@ -175,8 +182,27 @@ pub(crate) fn rename_self(tokens: TokenStream, this: Option<&Ident>) -> TokenStr
     renamed
 }
 
+/// Where the tokens speak of the receiver, if they do: `self::path` is a module.
+pub(crate) fn self_value(tokens: &TokenStream) -> Option<Span> {
+    let mut trees = tokens.clone().into_iter().peekable();
+    while let Some(tree) = trees.next() {
+        let found = match &tree {
+            TokenTree::Ident(ident) if ident == "self" => {
+                let is_path = trees.peek().is_some_and(|next| is_punct(next, ':'));
+                (!is_path).then(|| ident.span())
+            }
+            TokenTree::Group(group) => self_value(&group.stream()),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 /// Whether the identifier occurs anywhere in the tokens.
-fn mentions(tokens: &TokenStream, name: &str) -> bool {
+pub(crate) fn mentions(tokens: &TokenStream, name: &str) -> bool {
     tokens.clone().into_iter().any(|tree| match tree {
         TokenTree::Ident(ident) => ident == name,
         TokenTree::Group(group) => mentions(&group.stream(), name),
@@ -188,17 +214,14 @@ pub(crate) fn is_punct(tree: &TokenTree, punct: char) -> bool {
     matches!(tree, TokenTree::Punct(found) if found.as_char() == punct)
 }
 
-const NOT_A_FUNCTION: &str = "#[db_locked] goes on a function or a method that has a body";
+const NOT_A_FUNCTION: &str =
+    "#[db_locked] goes on a function or a method that has a body, or on an impl block";
 
 const NO_BODY: &str =
     "there is no body to lock here: put #[db_locked] on the functions that implement this one";
 
 /// The items that are not functions, by their keyword, and what to do in their place.
-const OTHER_ITEMS: [(&str, &str); 12] = [
-    (
-        "impl",
-        "a lock on a whole impl block is not available in this version: put #[db_locked] on each method",
-    ),
+const OTHER_ITEMS: [(&str, &str); 11] = [
     (
         "trait",
         "put #[db_locked] on the methods of the implementations, or on a method here that has a body",
@@ -284,7 +307,7 @@ fn lift_inner_attributes(body: &Group) -> (TokenStream, Group) {
 }
 
 /// Takes away the invisible parentheses that a `macro_rules!` fragment puts around an item.
-fn ungroup(tokens: TokenStream) -> TokenStream {
+pub(crate) fn ungroup(tokens: TokenStream) -> TokenStream {
     let mut trees = tokens.clone().into_iter();
     match (trees.next(), trees.next()) {
         (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => {

@@ -3,7 +3,7 @@
 //! Locking only the construction of the future would let its body run unlocked, so the lock goes
 //! inside: into the `async` block that is the whole body. async-trait leaves functions of this form.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::punctuated::Punctuated;
 use syn::{
@@ -120,9 +120,8 @@ impl TailFuture {
             stmts: Vec::new(),
         };
         block.stmts = syn::parse::Parser::parse2(Block::parse_within, body).ok()?;
-        let (Stmt::Expr(tail, None), before) = block.stmts.split_last_mut()? else {
-            return None;
-        };
+        let (last, before) = block.stmts.split_last_mut()?;
+        let tail = tail_of(last)?;
         let is_whole = before
             .iter()
             .all(|statement| matches!(statement, Stmt::Item(_)));
@@ -135,8 +134,12 @@ impl TailFuture {
     // Output:
     //     Box::pin(async move { locked(let x = x;, body) })
     pub(crate) fn splice(mut self, locked: impl FnOnce(Parts) -> TokenStream) -> TokenStream {
-        if let Some(Stmt::Expr(tail, None)) = self.0.stmts.last_mut()
-            && let Some(found) = async_block(tail)
+        if let Some(found) = self
+            .0
+            .stmts
+            .last_mut()
+            .and_then(tail_of)
+            .and_then(async_block)
         {
             let parts = Parts::of(found);
             found.block.stmts = vec![Stmt::Expr(Expr::Verbatim(locked(parts)), None)];
@@ -165,6 +168,14 @@ impl Parts {
             this,
             capture: block.capture,
         }
+    }
+}
+
+/// The value of a body's last statement.
+fn tail_of(statement: &mut Stmt) -> Option<&mut Expr> {
+    match statement {
+        Stmt::Expr(tail, None) | Stmt::Expr(tail @ Expr::Return(_), Some(_)) => Some(tail),
+        _ => None,
     }
 }
 
@@ -247,37 +258,4 @@ fn ends_with(path: &Path, name: &str) -> bool {
     path.segments
         .last()
         .is_some_and(|segment| segment.ident == name)
-}
-
-/// Whether a runtime's attribute has turned `async fn` into a body that drives a future: tokio leaves
-/// `let body = async { … }; return ….block_on(body);`. A lock around that could not stop the future.
-pub(crate) fn drives_a_future(body: &TokenStream) -> bool {
-    let mut trees = body.clone().into_iter();
-    let [
-        Some(TokenTree::Ident(first)),
-        Some(TokenTree::Ident(name)),
-        Some(TokenTree::Punct(equals)),
-        Some(TokenTree::Ident(word)),
-    ] = [trees.next(), trees.next(), trees.next(), trees.next()]
-    else {
-        return false;
-    };
-    first == "let"
-        && equals.as_char() == '='
-        && word == "async"
-        && blocks_on(&trees.collect(), &name)
-}
-
-fn blocks_on(tokens: &TokenStream, name: &Ident) -> bool {
-    let mut after_block_on = false;
-    for tree in tokens.clone() {
-        if let TokenTree::Group(group) = &tree {
-            let inner = group.stream();
-            if (after_block_on && *name == inner.to_string()) || blocks_on(&inner, name) {
-                return true;
-            }
-        }
-        after_block_on = matches!(&tree, TokenTree::Ident(ident) if ident == "block_on");
-    }
-    false
 }

@@ -195,6 +195,40 @@ fn settings_reach_the_entry() {
     );
 }
 
+#[db_locked(keys = ["a/{x}", "b", NAME], min_hold = 1, max_hold = "1m", ttl = TTL, fencing, reentrant = false, on_lost = finish)]
+async fn with_every_setting(x: u8) -> Done {
+    let _ = x;
+    Ok(())
+}
+
+const NAME: &str = "c";
+const TTL: u64 = 3;
+
+#[db_locked(key = "k", fencing = false, on_lost = finish)]
+fn always_finishes() -> Done {
+    Ok(())
+}
+
+#[test]
+fn every_setting_reaches_the_entry() {
+    block_on(with_every_setting(7)).unwrap();
+    assert_eq!(
+        events(),
+        [
+            "min_hold Some(1s)",
+            "max_hold Some(60s)",
+            "ttl Some(3s)",
+            "fencing true",
+            "reentrant false",
+            "finish when lost",
+            "acquire a/7+b+c",
+            "release a/7+b+c"
+        ]
+    );
+    always_finishes().unwrap();
+    assert_eq!(events(), ["fencing false", "acquire k", "release k"]);
+}
+
 struct Probe;
 
 impl Drop for Probe {

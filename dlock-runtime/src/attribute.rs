@@ -20,6 +20,10 @@ pub use crate::outcome::{FromLockError, Skippable};
 use crate::tenure::Terms;
 pub use crate::timeout::Timeout;
 
+mod inline;
+
+pub use inline::{Held, enter, leave};
+
 /// All that is known before the lock is taken.
 #[derive(Debug)]
 pub struct Entry {

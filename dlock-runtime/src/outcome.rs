@@ -9,7 +9,7 @@ use crate::error::Error;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry the failure of a lock",
     label = "the lock may be busy, unavailable or lost, and this type cannot say so",
-    note = "return a `Result<_, E>` whose error implements `From<dlock::Error>`",
+    note = "return a `Result<_, E>` whose error implements `From<dlock::Error>`: `anyhow::Result`, an enum with `#[from] dlock::Error`",
     note = "or give the failures somewhere to go: `on_error = handler` or `on_error = panic`",
     note = "or implement `dlock::FromLockError` for the type"
 )]

@@ -7,23 +7,35 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprReference, Token};
 
 use super::Plan;
-use crate::args::{Args, OnBusy, OnError, Timeout};
-use crate::duration;
+use crate::args::{Args, OnBusy, OnError, OnLost};
+use crate::duration::{self, Length};
 use crate::function::{Function, Returned, rename_self};
+use crate::key::Keys;
 use crate::tail_future::Parts;
 
 /// Writes the function with its body under the lock.
-pub(super) fn lock(args: &Args, function: &Function, plan: Plan) -> TokenStream {
+pub(super) fn lock(
+    args: &Args,
+    function: &Function,
+    owner: Option<&str>,
+    plan: Plan,
+) -> TokenStream {
     let mut emitter = Emitter {
         args,
         function,
+        owner,
         private: args.private(Span::mixed_site()),
         returned: function.returned(),
         this: None,
+        is_async: !matches!(plan, Plan::Sync | Plan::Inline),
     };
     let body = &function.body;
     let locked = match plan {
         Plan::Sync => emitter.sync_body(body),
+        Plan::Inline => emitter.inline_body(body),
+        Plan::Driven(driven) => {
+            driven.splice(|body| emitter.async_body(&as_ours(&body), &quote!(move)))
+        }
         Plan::Async => emitter.async_body(&as_ours(body), &quote!(move)),
         Plan::Tail(tail, output) => {
             emitter.returned = match &output {
@@ -56,10 +68,13 @@ pub(super) fn lock(args: &Args, function: &Function, plan: Plan) -> TokenStream 
 struct Emitter<'a> {
     args: &'a Args,
     function: &'a Function,
+    /// The type and the trait of a method, as its default key names them.
+    owner: Option<&'a str>,
     private: TokenStream,
     returned: Returned,
     /// What `self` is called where the code will stand.
     this: Option<Ident>,
+    is_async: bool,
 }
 
 impl Emitter<'_> {
@@ -78,6 +93,60 @@ impl Emitter<'_> {
         let (private, ty, entry) = (&self.private, &self.returned.ty, self.entry());
         let name = hidden("entry");
         let settled = self.settle(&quote!(#private::call(#name, move || -> #ty #body)));
+        quote! {
+            let #name = #entry;
+            #settled
+        }
+    }
+
+    // Input:
+    //     #[track_caller] fn f(x: X) -> R { body }
+    //
+    // Output:
+    //     #[track_caller] fn f(x: X) -> R {
+    //         let entry = Entry::new(key)…;
+    //         let error = match match enter(entry) {
+    //             Ok(held) => { let out: R = { body }; leave(held, out) }
+    //             Err(error) => NotRun(error),
+    //         } { … };
+    //         R::from_lock_error(error)
+    //     }
+    //
+    // The body's value goes through a variable: as the tail of a block, its temporaries would outlive the lock in editions
+    // before 2024.
+    fn inline_body(&self, body: &Group) -> TokenStream {
+        let (private, ty, entry) = (&self.private, &self.returned.ty, self.entry());
+        let (name, held, out, error) = (
+            hidden("entry"),
+            hidden("held"),
+            hidden("out"),
+            hidden("error"),
+        );
+        let body = as_ours(body);
+        if self.returned.is_never {
+            let failure = self.failure(&error);
+            let failure = match self.busy(&error) {
+                Some(busy) => quote!(if #error.is_busy() { #busy } else { #failure }),
+                None => failure,
+            };
+            return quote! {
+                let #name = #entry;
+                match #private::enter(#name) {
+                    ::core::result::Result::Ok(#held) => #body,
+                    ::core::result::Result::Err(#error) => #failure,
+                }
+            };
+        }
+        let settled = self.settle(&quote! {
+            match #private::enter(#name) {
+                ::core::result::Result::Ok(#held) => {
+                    #[allow(clippy::let_unit_value, clippy::let_and_return)]
+                    let #out: #ty = #body;
+                    #private::leave(#held, #out)
+                }
+                ::core::result::Result::Err(#error) => #private::Outcome::NotRun(#error),
+            }
+        });
         quote! {
             let #name = #entry;
             #settled
@@ -131,23 +200,42 @@ impl Emitter<'_> {
 
     fn entry(&self) -> TokenStream {
         let (args, private) = (self.args, &self.private);
-        let key = match &args.key {
-            Some(key) => key.tokens(private, self.this.as_ref()),
-            None => self.default_key(),
+        let mut entry = match &args.keys {
+            Some(Keys::One(key)) => {
+                let key = key.tokens(private, self.this.as_ref());
+                quote!(#private::Entry::new(#key))
+            }
+            Some(Keys::All(keys)) => {
+                let keys = keys
+                    .iter()
+                    .map(|key| key.tokens(private, self.this.as_ref()));
+                quote!(#private::Entry::all([#(#keys),*]))
+            }
+            None => {
+                let key = self.default_key();
+                quote!(#private::Entry::new(#key))
+            }
         };
-        let mut entry = quote!(#private::Entry::new(#key));
         if args.shared {
             entry.extend(quote!(.shared()));
         }
-        match &args.timeout {
-            Some(Timeout::Literal(duration)) => {
-                let duration = duration::tokens(*duration);
-                entry.extend(quote!(.timeout(#duration)));
-            }
-            Some(Timeout::Expression(value)) => {
-                entry.extend(self.setting("timeout", value));
-            }
-            None => {}
+        for (name, length) in [
+            ("timeout", &args.timeout),
+            ("min_hold", &args.min_hold),
+            ("max_hold", &args.max_hold),
+            ("ttl", &args.ttl),
+        ] {
+            entry.extend(self.length(name, length.as_ref()));
+        }
+        if let Some(fencing) = args.fencing {
+            entry.extend(quote!(.fencing(#fencing)));
+        }
+        if let Some(reentrant) = args.reentrant {
+            entry.extend(quote!(.reentrant(#reentrant)));
+        }
+        // A synchronous body always finishes.
+        if matches!(args.on_lost, Some(OnLost::Finish)) && self.is_async {
+            entry.extend(quote!(.finish_when_lost()));
         }
         if let Some(locker) = &args.locker {
             entry.extend(self.setting("locker", &borrowed(locker)));
@@ -156,6 +244,18 @@ impl Emitter<'_> {
             entry.extend(self.setting("init", source));
         }
         entry
+    }
+
+    fn length(&self, name: &str, length: Option<&Length>) -> TokenStream {
+        match length {
+            Some(Length::Literal(duration, _)) => {
+                let name = Ident::new(name, Span::mixed_site());
+                let duration = duration::tokens(*duration);
+                quote!(.#name(#duration))
+            }
+            Some(Length::Expression(value)) => self.setting(name, value),
+            None => TokenStream::new(),
+        }
     }
 
     /// `.name(value)`, with errors about the value's type shown at the value.
@@ -168,7 +268,11 @@ impl Emitter<'_> {
 
     /// The path of the function, as text.
     fn default_key(&self) -> TokenStream {
-        let path = format!("::{}", self.function.signature.ident.unraw());
+        let name = self.function.signature.ident.unraw();
+        let path = match self.owner {
+            Some(owner) => format!("::{owner}::{name}"),
+            None => format!("::{name}"),
+        };
         quote!(::core::concat!(::core::module_path!(), #path))
     }
 

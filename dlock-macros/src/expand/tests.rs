@@ -18,12 +18,22 @@ fn expand_file(source: &str) -> String {
                 }
             }
             Item::Impl(block) => {
+                if let Some(args) = take(&mut block.attrs) {
+                    let expanded = expand(args, block.to_token_stream());
+                    *item = syn::parse2(expanded).expect("an impl block stays one");
+                    continue;
+                }
                 for member in &mut block.items {
                     if let ImplItem::Fn(method) = member
                         && let Some(args) = take(&mut method.attrs)
                     {
                         *member = ImplItem::Verbatim(expand(args, method.to_token_stream()));
                     }
+                }
+            }
+            Item::Trait(item_trait) => {
+                if let Some(args) = take(&mut item_trait.attrs) {
+                    *item = Item::Verbatim(expand(args, item_trait.to_token_stream()));
                 }
             }
             _ => {}
@@ -155,8 +165,8 @@ fn all_mistakes_of_arguments_and_function_are_reported_together() {
         ),
         &[
             "did you mean `timeout`",
-            "remove `const`",
             "`init` belongs on `main`",
+            "remove `const`",
             "returns a future",
         ],
     );
@@ -205,18 +215,102 @@ fn a_future_that_would_run_unlocked_is_refused() {
 }
 
 #[test]
-fn a_runtimes_attribute_above_is_refused() {
+fn a_runtimes_attribute_above_is_refused_when_it_has_done_more() {
     assert_refused(
         quote!(key = "k"),
         quote!(
             fn main() {
-                let body = async { work().await };
+                let body = async { work().await }.instrument(span);
                 {
                     return Builder::new().build().expect("x").block_on(body);
                 }
             }
         ),
-        &["put #[db_locked] above #[tokio::main]"],
+        &["put #[db_locked] above it"],
+    );
+}
+
+#[test]
+fn only_an_async_body_can_be_stopped() {
+    assert_refused(
+        quote!(key = "k", on_lost = cancel),
+        quote!(
+            fn f() {}
+        ),
+        &["a thread cannot be stopped from outside"],
+    );
+    for (words, item) in [
+        (
+            quote!(cancel),
+            quote!(
+                async fn f() {}
+            ),
+        ),
+        (
+            quote!(finish),
+            quote!(
+                async fn f() {}
+            ),
+        ),
+        (
+            quote!(finish),
+            quote!(
+                fn f() {}
+            ),
+        ),
+    ] {
+        let expanded = expand(quote!(key = "k", on_lost = #words), item).to_string();
+        assert!(!expanded.contains("compile_error"), "{expanded}");
+    }
+}
+
+#[test]
+fn a_key_names_self_only_where_there_is_one() {
+    for key in [quote!("a/{self.id}"), quote!("{self}"), quote!(self.key())] {
+        assert_refused(
+            quote!(key = #key),
+            quote!(
+                fn f(id: u8) {}
+            ),
+            &["`f` has no `self`"],
+        );
+    }
+}
+
+#[test]
+fn skip_is_refused_where_nothing_else_would_lock() {
+    assert_refused(
+        quote!(skip),
+        quote!(
+            fn f() {}
+        ),
+        &["here, leave the attribute out"],
+    );
+}
+
+#[test]
+fn the_mistakes_of_a_whole_impl_block_are_reported_together() {
+    assert_refused(
+        quote!(tmeout = 1, init = "x"),
+        quote!(
+            impl S {
+                const fn f() {}
+                fn g(&self) -> impl Future<Output = ()> {
+                    h()
+                }
+                make!();
+                #[cfg_attr(test, db_locked(skip))]
+                fn i() {}
+            }
+        ),
+        &[
+            "did you mean `timeout`",
+            "not in an impl block",
+            "remove `const`",
+            "returns a future",
+            "methods that this macro makes",
+            "a function takes one #[db_locked]",
+        ],
     );
 }
 
@@ -228,7 +322,7 @@ fn a_second_attribute_is_refused() {
             #[dlock::db_locked(key = "b")]
             fn f() {}
         ),
-        &["one #[db_locked]"],
+        &["keys = ["],
     );
 }
 
@@ -322,4 +416,24 @@ fn tokens_that_are_not_rust_do_not_panic() {
                 .contains("compile_error")
         );
     }
+}
+
+/// `compile_fail` only says that an example does not compile. Each of ours names the words of its message.
+#[test]
+fn the_docs_refusals_fail_for_the_reason_they_give() {
+    let page = include_str!("../db_locked.md");
+    let mut seen = 0;
+    for block in page.split("```compile_fail\n").skip(1) {
+        let (source, _) = block.split_once("```").expect("a block ends");
+        let (_, reason) = source.split_once("// error: ").expect("a reason");
+        let (reason, _) = reason.split_once('\n').expect("a line ends");
+        let expanded = expand_file(source).replace("\\\"", "\"");
+        assert!(expanded.contains("compile_error!"), "{source}");
+        assert!(
+            expanded.contains(reason),
+            "{reason:?} is not in: {expanded}"
+        );
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} refusals in the docs");
 }

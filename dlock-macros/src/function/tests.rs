@@ -56,7 +56,6 @@ fn items_that_are_not_functions_are_told_what_to_do() {
         ))
         .contains("each function of the module")
     );
-    assert!(refused(quote!(impl S { fn f(&self) {} })).contains("on each method"));
     assert!(
         refused(quote!(
             pub(crate) trait T {

@@ -123,22 +123,3 @@ fn the_users_own_first_statement_is_under_the_lock() {
     .unwrap();
     assert!(out.contains("[] [let this = other"), "{out}");
 }
-
-#[test]
-fn the_form_that_tokio_leaves_is_recognised() {
-    assert!(drives_a_future(&quote! {
-        let body = async { work().await };
-        #[allow(clippy::expect_used)]
-        { return tokio::runtime::Builder::new_multi_thread().build().expect("x").block_on(body); }
-    }));
-    assert!(drives_a_future(&quote! {
-        let body = async { work().await };
-        tokio::pin!(body);
-        let body: ::std::pin::Pin<&mut dyn Future<Output = ()>> = body;
-        { return rt.block_on(body); }
-    }));
-    assert!(!drives_a_future(
-        &quote!(let body = async { 1 }; spawn(body))
-    ));
-    assert!(!drives_a_future(&quote!(runtime.block_on(async { 1 }))));
-}

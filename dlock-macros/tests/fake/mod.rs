@@ -133,6 +133,50 @@ pub mod __private {
         }
 
         #[must_use]
+        #[allow(clippy::needless_pass_by_value)]
+        pub fn all<const N: usize>(keys: [Arc<str>; N]) -> Self {
+            Entry {
+                key: keys.join("+").into(),
+            }
+        }
+
+        #[must_use]
+        pub fn min_hold(self, length: impl Into<Timeout>) -> Self {
+            note(format!("min_hold {:?}", length.into().0));
+            self
+        }
+
+        #[must_use]
+        pub fn max_hold(self, length: impl Into<Timeout>) -> Self {
+            note(format!("max_hold {:?}", length.into().0));
+            self
+        }
+
+        #[must_use]
+        pub fn ttl(self, length: impl Into<Timeout>) -> Self {
+            note(format!("ttl {:?}", length.into().0));
+            self
+        }
+
+        #[must_use]
+        pub fn fencing(self, on: bool) -> Self {
+            note(format!("fencing {on}"));
+            self
+        }
+
+        #[must_use]
+        pub fn reentrant(self, on: bool) -> Self {
+            note(format!("reentrant {on}"));
+            self
+        }
+
+        #[must_use]
+        pub fn finish_when_lost(self) -> Self {
+            note("finish when lost");
+            self
+        }
+
+        #[must_use]
         pub fn shared(self) -> Self {
             note("shared");
             self
@@ -162,7 +206,7 @@ pub mod __private {
         }
     }
 
-    struct Hold(Arc<str>);
+    pub struct Hold(Arc<str>);
 
     impl Hold {
         fn lost(&self, fate: Fate) -> Option<Error> {
@@ -189,6 +233,19 @@ pub mod __private {
             Err(error) => return Outcome::NotRun(error),
         };
         let out = body();
+        match hold.lost(Fate::LostAtTheEnd) {
+            Some(error) => Outcome::Lost(Some(out), error),
+            None => Outcome::Ran(out),
+        }
+    }
+
+    #[allow(clippy::missing_errors_doc)]
+    pub fn enter(entry: Entry) -> Result<Hold, Error> {
+        entry.acquire()
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn leave<R>(hold: Hold, out: R) -> Outcome<R> {
         match hold.lost(Fate::LostAtTheEnd) {
             Some(error) => Outcome::Lost(Some(out), error),
             None => Outcome::Ran(out),

@@ -16,7 +16,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use crate::error::Error;
 use crate::hold::Vitality;
-use crate::hold::frame::{self, Frame};
+use crate::hold::frame::{self, Frame, Leave};
 use crate::key::Mode;
 use crate::park::block_on;
 use crate::taking::{Held, Taking};
@@ -43,44 +43,54 @@ pub(crate) struct Begun {
 
 /// Runs a synchronous body.
 pub(crate) fn call<R>(begun: Result<Begun, Error>, body: impl FnOnce() -> R) -> Outcome<R> {
-    let tenure = begun.and_then(|begun| {
-        let agreed = Agreed::of(&begun);
-        Ok(agreed.tenure(begun.taking.wait()?, false))
-    });
-    let tenure = match tenure {
-        Ok(tenure) => tenure,
-        Err(error) => return Outcome::NotRun(error),
-    };
-    let frame = tenure.frame().clone();
-    // This thread may have been stopped since the grant.
-    if let Err(error) = frame.check() {
-        return Outcome::NotRun(error);
-    }
-    // When the body unwinds, the release is awaited all the same: whoever catches the panic may rely on it.
-    let tenure = EndOnUnwind(Some(tenure));
-    let output = frame::enter(&frame, body);
-    drop(frame);
-    match tenure.end() {
-        Ok(()) => Outcome::Ran(output),
-        Err(error) => Outcome::Lost(Some(output), error),
-    }
-}
-
-struct EndOnUnwind(Option<Tenure>);
-
-impl EndOnUnwind {
-    fn end(mut self) -> Result<(), Error> {
-        self.0
-            .take()
-            .map_or(Ok(()), |tenure| block_on(tenure.end()))
-    }
-}
-
-impl Drop for EndOnUnwind {
-    fn drop(&mut self) {
-        if let Some(tenure) = self.0.take() {
-            let _ = block_on(tenure.end());
+    match Running::start(begun) {
+        Ok(running) => {
+            let output = body();
+            running.end(output)
         }
+        Err(error) => Outcome::NotRun(error),
+    }
+}
+
+/// A synchronous body that runs on this thread. When it unwinds, the release is awaited all the same: whoever catches
+/// the panic may rely on it.
+pub(crate) struct Running {
+    leave: Option<Leave>,
+    tenure: Option<Tenure>,
+}
+
+impl Running {
+    /// Takes the locks, parking the thread.
+    pub(crate) fn start(begun: Result<Begun, Error>) -> Result<Running, Error> {
+        let begun = begun?;
+        let agreed = Agreed::of(&begun);
+        let tenure = agreed.tenure(begun.taking.wait()?, false);
+        // This thread may have been stopped since the grant.
+        tenure.frame().check()?;
+        Ok(Running {
+            leave: Some(frame::push(tenure.frame())),
+            tenure: Some(tenure),
+        })
+    }
+
+    /// The body has returned.
+    pub(crate) fn end<R>(mut self, output: R) -> Outcome<R> {
+        match self.release() {
+            Ok(()) => Outcome::Ran(output),
+            Err(error) => Outcome::Lost(Some(output), error),
+        }
+    }
+
+    fn release(&mut self) -> Result<(), Error> {
+        drop(self.leave.take());
+        let tenure = self.tenure.take();
+        tenure.map_or(Ok(()), |tenure| block_on(tenure.end()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.release();
     }
 }
 

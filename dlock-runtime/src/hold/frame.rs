@@ -6,6 +6,7 @@
 //! seen by every task of it; so a frame counts only in the tokio task that it was entered in.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -175,21 +176,33 @@ pub(crate) fn current() -> Option<Arc<Frame>> {
 
 /// Calls or polls a body.
 pub(crate) fn enter<R>(frame: &Arc<Frame>, body: impl FnOnce() -> R) -> R {
+    let _entered = push(frame);
+    body()
+}
+
+/// The code that follows on this thread is the body, until the returned value is dropped.
+pub(crate) fn push(frame: &Arc<Frame>) -> Leave {
     let entered = Entered {
         frame: frame.clone(),
         task: task::try_id(),
     };
-    let _leave = Leave(INNERMOST.replace(Some(entered)));
-    body()
+    Leave {
+        before: INNERMOST.replace(Some(entered)),
+        on_this_thread: PhantomData,
+    }
 }
 
 /// Puts the frame back that was there before, also when the body unwinds.
-struct Leave(Option<Entered>);
+#[must_use]
+pub(crate) struct Leave {
+    before: Option<Entered>,
+    on_this_thread: PhantomData<*const ()>,
+}
 
 impl Drop for Leave {
     fn drop(&mut self) {
         // The frame is dropped outside the borrow.
-        drop(INNERMOST.replace(self.0.take()));
+        drop(INNERMOST.replace(self.before.take()));
     }
 }
 

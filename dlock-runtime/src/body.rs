@@ -14,12 +14,13 @@ use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::entry::{Begun, Entry};
 use crate::error::Error;
 use crate::hold::Vitality;
 use crate::hold::frame::{self, Frame, Leave};
 use crate::key::Mode;
 use crate::park::block_on;
-use crate::taking::{Held, Taking};
+use crate::taking::Held;
 use crate::tenure::{Ending, Tenure, Terms};
 
 /// How it went.
@@ -33,17 +34,9 @@ pub enum Outcome<R> {
     NotRun(Error),
 }
 
-/// A body that is to run, and the locks that it needs.
-pub(crate) struct Begun {
-    pub(crate) id: u64,
-    pub(crate) mode: Mode,
-    pub(crate) taking: Taking,
-    pub(crate) terms: Terms,
-}
-
 /// Runs a synchronous body.
-pub(crate) fn call<R>(begun: Result<Begun, Error>, body: impl FnOnce() -> R) -> Outcome<R> {
-    match Running::start(begun) {
+pub(crate) fn call<R>(entry: Entry, body: impl FnOnce() -> R) -> Outcome<R> {
+    match Running::start(entry) {
         Ok(running) => {
             let output = body();
             running.end(output)
@@ -61,8 +54,8 @@ pub(crate) struct Running {
 
 impl Running {
     /// Takes the locks, parking the thread.
-    pub(crate) fn start(begun: Result<Begun, Error>) -> Result<Running, Error> {
-        let begun = begun?;
+    pub(crate) fn start(entry: Entry) -> Result<Running, Error> {
+        let begun = entry.begin(true)?;
         let agreed = Agreed::of(&begun);
         let tenure = agreed.tenure(begun.taking.wait()?, false);
         // This thread may have been stopped since the grant.
@@ -150,13 +143,11 @@ pin_project! {
     }
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a box would cost every call an allocation"
-)]
 enum Stage<R> {
-    /// The locks are on their way.
-    Taking(Result<Begun, Error>),
+    /// Has not been polled.
+    Begun(Option<Entry>),
+    /// The locks are on their way. What can be taken on the spot needs no box.
+    Taking(Box<Begun>),
     /// The body runs; `true`: also when its lock is lost.
     Running(Tenure, bool),
     /// The body has ended and was dropped; the locks go back.
@@ -172,12 +163,12 @@ enum Ended<R> {
 }
 
 impl<F: Future> Run<F> {
-    pub(crate) fn new(begun: Result<Begun, Error>, body: F) -> Run<F> {
+    pub(crate) fn new(entry: Entry, body: F) -> Run<F> {
         Run {
             body: Some(body),
             bell: None,
             bells: Vec::new(),
-            stage: Stage::Taking(begun),
+            stage: Stage::Begun(Some(entry)),
         }
     }
 }
@@ -189,24 +180,25 @@ impl<F: Future> Future for Run<F> {
         let mut this = self.project();
         loop {
             match this.stage {
-                Stage::Taking(begun) => {
-                    let taken = match begun {
-                        Ok(begun) => ready!(Pin::new(&mut begun.taking).poll(context))
-                            .map(|held| (held, Agreed::of(begun))),
-                        Err(error) => Err(error.clone()),
+                Stage::Begun(entry) => {
+                    let Some(entry) = entry.take() else {
+                        return Poll::Pending;
                     };
-                    match taken {
-                        Ok((held, agreed)) => {
-                            let finish = agreed.terms.finish;
-                            *this.stage = Stage::Running(agreed.tenure(held, !finish), finish);
-                        }
-                        Err(error) => {
-                            *this.stage = Stage::Done;
-                            this.body.set(None);
-                            return Poll::Ready(Outcome::NotRun(error));
-                        }
+                    let stage = entry.begin(false).and_then(|mut begun| {
+                        Ok(match begun.taking.on_the_spot()? {
+                            Some(held) => running(&begun, held),
+                            None => Stage::Taking(Box::new(begun)),
+                        })
+                    });
+                    match stage {
+                        Ok(stage) => *this.stage = stage,
+                        Err(error) => return not_run(this.stage, this.body, error),
                     }
                 }
+                Stage::Taking(begun) => match ready!(Pin::new(&mut begun.taking).poll(context)) {
+                    Ok(held) => *this.stage = running(begun, held),
+                    Err(error) => return not_run(this.stage, this.body, error),
+                },
                 Stage::Running(tenure, finish) => {
                     let frame = tenure.frame().clone();
                     let stopped = if *finish {
@@ -248,6 +240,21 @@ impl<R> Ended<R> {
             (Ended::Panicked(panic), _) => resume_unwind(panic),
         }
     }
+}
+
+fn running<R>(begun: &Begun, held: SmallVec<[Held; 1]>) -> Stage<R> {
+    let finish = begun.terms.finish;
+    Stage::Running(Agreed::of(begun).tenure(held, !finish), finish)
+}
+
+fn not_run<F: Future>(
+    stage: &mut Stage<F::Output>,
+    mut body: Pin<&mut Option<F>>,
+    error: Error,
+) -> Poll<Outcome<F::Output>> {
+    *stage = Stage::Done;
+    body.set(None);
+    Poll::Ready(Outcome::NotRun(error))
 }
 
 /// One step of the body.

@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod dsn;
 mod endpoint;
+mod entry;
 mod error;
 mod global;
 mod guard;

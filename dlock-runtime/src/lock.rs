@@ -1,20 +1,17 @@
 //! A lock that may be taken.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Instant;
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::body::{self, Begun, Outcome, Run};
-use crate::error::{Error, InvalidKey};
+use crate::body::{self, Outcome, Run};
+use crate::entry::Entry;
+use crate::error::Error;
 use crate::guard::Guard;
-use crate::hold::frame;
-use crate::key::{Key, KeyText, Mode};
+use crate::key::{KeyText, Mode};
 use crate::locker::Locker;
 use crate::queue::Patience;
 use crate::taking::{Manner, Taking};
-use crate::tenure::Terms;
 use crate::timeout::Timeout;
 
 /// A key of a [`Locker`], and how to take it. Made by [`Locker::lock`], or by [`Locker::lock_all`] for several keys.
@@ -109,7 +106,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.guard(self.manner(self.one_try(), false)).await)
+        unless_busy(self.guard(self.manner(self.locker.one_try(), false)).await)
     }
 
     /// As [`try_acquire`](Self::try_acquire), for callers that are not async.
@@ -118,7 +115,7 @@ impl Lock {
     ///
     /// As [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_blocking(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.guard_blocking(self.manner(self.one_try(), false)))
+        unless_busy(self.guard_blocking(self.manner(self.locker.one_try(), false)))
     }
 
     /// Runs a future under the lock: takes it, polls the future, drops the future, releases.
@@ -136,9 +133,7 @@ impl Lock {
     ///
     /// Dropping the future drops the inner one and then releases the lock.
     pub async fn run<F: Future>(&self, body: F) -> Result<F::Output, Error> {
-        Run::new(self.begin(Terms::default(), true, false), body)
-            .await
-            .into_result()
+        Run::new(self.entry(), body).await.into_result()
     }
 
     /// Runs a closure under the lock. It learns of a loss from [`check`](crate::check).
@@ -148,7 +143,7 @@ impl Lock {
     /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result, if it
     /// ran at all, does not count because the lock was not held to the end.
     pub fn run_blocking<R>(&self, body: impl FnOnce() -> R) -> Result<R, Error> {
-        body::call(self.begin(Terms::default(), true, true), body).into_result()
+        body::call(self.entry(), body).into_result()
     }
 
     /// The key as it was given; the first of several.
@@ -156,21 +151,9 @@ impl Lock {
         self.keys.first().map_or("", |key| key)
     }
 
-    /// Makes a body ready to run under the lock.
-    pub(crate) fn begin(&self, terms: Terms, reentrant: bool, parks: bool) -> Result<Begun, Error> {
-        let id = frame::next_id();
-        let manner = Manner {
-            body: Some(id),
-            reentrant,
-            parks,
-            ..self.manner(self.patience(), true)
-        };
-        Ok(Begun {
-            id,
-            mode: self.mode,
-            taking: self.taking(manner)?,
-            terms,
-        })
+    fn entry(&self) -> Entry {
+        let keys = self.keys.clone();
+        Entry::of(self.locker.clone(), keys, self.mode, self.timeout)
     }
 
     fn manner(&self, patience: Patience, name_holder: bool) -> Manner {
@@ -185,15 +168,7 @@ impl Lock {
     }
 
     fn taking(&self, manner: Manner) -> Result<Taking, Error> {
-        let keys = self.keys.iter().cloned().map(Key::new);
-        let keys = keys.collect::<Result<SmallVec<_>, _>>()?;
-        if keys.is_empty() {
-            return Err(Error::InvalidKey(Arc::new(InvalidKey {
-                key: String::new(),
-                rule: "at least one key has to be given",
-            })));
-        }
-        Ok(Taking::new(self.locker.queue(), keys, manner))
+        Taking::new(self.locker.queue(), self.keys.clone(), manner)
     }
 
     async fn guard(&self, manner: Manner) -> Result<Guard, Error> {
@@ -209,19 +184,7 @@ impl Lock {
     }
 
     fn patience(&self) -> Patience {
-        let timeout = self.timeout.unwrap_or(self.locker.config().get_timeout());
-        if timeout == Timeout::from(0) {
-            return self.one_try();
-        }
-        timeout
-            .deadline(Instant::now())
-            .map_or(Patience::Forever, Patience::Until)
-    }
-
-    fn one_try(&self) -> Patience {
-        Patience::OneTry {
-            answer_by: Instant::now() + self.locker.config().get_connect_timeout(),
-        }
+        self.locker.patience(self.timeout)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 
@@ -13,8 +13,9 @@ use crate::global;
 use crate::io::Io;
 use crate::lock::Lock;
 use crate::park::block_on;
-use crate::queue::Queue;
+use crate::queue::{Patience, Queue};
 use crate::scope::{self, Scoped};
+use crate::timeout::Timeout;
 
 /// A connected server, from which locks are taken.
 ///
@@ -151,8 +152,21 @@ impl Locker {
         block_on(self.shutdown(patience))
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.inner.config
+    /// How long a call waits that has this time-out, or none of its own.
+    pub(crate) fn patience(&self, timeout: Option<Timeout>) -> Patience {
+        let timeout = timeout.unwrap_or(self.inner.config.get_timeout());
+        if timeout == Timeout::from(0) {
+            return self.one_try();
+        }
+        timeout
+            .deadline(Instant::now())
+            .map_or(Patience::Forever, Patience::Until)
+    }
+
+    pub(crate) fn one_try(&self) -> Patience {
+        Patience::OneTry {
+            answer_by: Instant::now() + self.inner.config.get_connect_timeout(),
+        }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {

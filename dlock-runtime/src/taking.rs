@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 use tokio::runtime::{self, Handle, RuntimeFlavor};
 
-use crate::error::{Error, WouldDeadlock};
+use crate::error::{Error, InvalidKey, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
-use crate::key::{Key, Mode, ServerKey};
+use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
 use crate::queue::{Acquire, Admission, Patience, Place, Queue, Request};
 
@@ -67,24 +67,36 @@ struct Wanted {
 
 impl Taking {
     /// Makes ready, without joining a line.
-    pub(crate) fn new(queue: &Arc<Queue>, keys: SmallVec<[Key; 1]>, mut manner: Manner) -> Taking {
+    pub(crate) fn new(
+        queue: &Arc<Queue>,
+        keys: SmallVec<[KeyText; 1]>,
+        mut manner: Manner,
+    ) -> Result<Taking, Error> {
+        if keys.is_empty() {
+            return Err(Error::InvalidKey(Arc::new(InvalidKey {
+                key: String::new(),
+                rule: "at least one key has to be given",
+            })));
+        }
         let caller = frame::current();
         if manner.patience == Patience::Forever && (caller.is_some() || keys.len() > 1) {
             manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
         }
-        let mut todo: SmallVec<[Wanted; 1]> = keys
-            .into_iter()
-            .map(|key| Wanted {
+        let wanted = |key| {
+            let key = Key::new(key)?;
+            Ok(Wanted {
                 name: queue.name_of(&key),
                 key,
                 under: None,
             })
-            .collect();
+        };
+        let todo = keys.into_iter().map(wanted);
+        let mut todo = todo.collect::<Result<SmallVec<[Wanted; 1]>, Error>>()?;
         if todo.len() > 1 {
             todo.sort_by(|one, other| other.name.cmp(&one.name));
             todo.dedup_by(|one, other| one.name == other.name);
         }
-        Taking {
+        Ok(Taking {
             queue: queue.clone(),
             manner,
             caller,
@@ -92,7 +104,7 @@ impl Taking {
             todo,
             waiting: None,
             held: SmallVec::new(),
-        }
+        })
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -174,12 +186,18 @@ impl Taking {
         }
     }
 
+    /// Takes the locks, if none has to be waited for. Otherwise poll this on.
+    pub(crate) fn on_the_spot(&mut self) -> Result<Option<SmallVec<[Held; 1]>>, Error> {
+        let all = self.advance()?;
+        Ok(all.then(|| std::mem::take(&mut self.held)))
+    }
+
     /// Takes the locks, parking the thread.
     pub(crate) fn wait(mut self) -> Result<SmallVec<[Held; 1]>, Error> {
-        if self.advance()? {
-            return Ok(self.held);
+        match self.on_the_spot()? {
+            Some(held) => Ok(held),
+            None => block_on(self),
         }
-        block_on(self)
     }
 }
 

@@ -21,7 +21,7 @@ impl fmt::Debug for Held {
 ///
 /// Whatever kept the lock from being taken.
 pub fn enter(entry: Entry) -> Result<Held, Error> {
-    Running::start(entry.begin(true)).map(Held)
+    Running::start(entry).map(Held)
 }
 
 /// Releases the lock, and says how it went.

@@ -54,7 +54,8 @@ pub struct Busy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The name that the program gave itself (`application_name`, or the connection attribute `program_name`).
+    /// The name that the program gave itself (`application_name`, or the connection attribute `program_name`). MariaDB
+    /// keeps it only with the performance schema, and over TLS the driver does not hand it to MySQL.
     pub program: Option<String>,
     /// The user and the address that the session came from.
     pub client: Option<String>,

@@ -27,8 +27,9 @@ pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Hold
     let program = first(session, &PROGRAMS, id).await?;
     Ok(Some(Holder {
         program: program.map(|(name, process)| match process {
-            Some(process) => format!("{name} (process {process})"),
-            None => name,
+            // The name that dlock gives itself has the number in it.
+            Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
+            _ => name,
         }),
         client: client.map(|(user, host)| match host {
             Some(host) => format!("{user}@{host}"),

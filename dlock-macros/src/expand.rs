@@ -8,7 +8,7 @@ use syn::ext::IdentExt;
 use crate::args::{Args, OnBusy, OnError, OnLost};
 use crate::diagnostics::Problems;
 use crate::driven_future::{DrivenFuture, NotAlone};
-use crate::function::{Function, is_punct, mentions, names_of};
+use crate::function::{Function, Returned, is_punct, mentions, names_of};
 use crate::impl_block::ImplBlock;
 use crate::key::{Key, Keys};
 use crate::tail_future::{FutureType, TailFuture, future_type};
@@ -26,7 +26,7 @@ enum Plan {
     /// Around the body, as a future.
     Async,
     /// Into the `async` block that the body consists of.
-    Tail(TailFuture, Option<Box<syn::Type>>),
+    Tail(TailFuture, Returned),
     /// Into the `async` block that a runtime's attribute has left.
     Driven(DrivenFuture),
 }
@@ -280,12 +280,19 @@ fn plan(function: &Function, problems: &mut Problems) -> Option<Plan> {
         }
         None => {}
     }
+    if let Some(tail) = TailFuture::find_driven(body.clone()) {
+        return Some(Plan::Tail(tail, function.returned()));
+    }
     match future_type(&signature.output) {
         None if function.tracks_its_caller() => Some(Plan::Inline),
         None => Some(Plan::Sync),
         Some(FutureType::Whole(output)) => {
             if let Some(tail) = TailFuture::find(body) {
-                return Some(Plan::Tail(tail, output));
+                let returned = match &output {
+                    Some(output) => Returned::of(output),
+                    None => Returned::unknown(function.returned().span),
+                };
+                return Some(Plan::Tail(tail, returned));
             }
             problems.over(
                 &signature.output,

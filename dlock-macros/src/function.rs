@@ -139,6 +139,15 @@ impl Returned {
             is_never,
         }
     }
+
+    /// A type that only the compiler knows.
+    pub(crate) fn unknown(span: Span) -> Self {
+        Returned {
+            ty: quote!(_),
+            span,
+            is_never: false,
+        }
+    }
 }
 
 /// The names that a pattern binds.

@@ -11,6 +11,8 @@ use syn::{
     Token, Type, TypeParamBound,
 };
 
+use crate::function::mentions;
+
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,11 @@ pub(crate) enum FutureType {
 }
 
 /// A body whose tail is an `async` block.
-pub(crate) struct TailFuture(Block);
+pub(crate) struct TailFuture {
+    block: Block,
+    /// Finds the `async` block in the tail.
+    block_in: fn(&mut Expr) -> Option<&mut ExprAsync>,
+}
 
 /// The parts of the `async` block.
 pub(crate) struct Parts {
@@ -115,6 +121,22 @@ impl TailFuture {
     /// `None` when the body is anything but one `async` block, possibly boxed: what runs before the
     /// block would run without the lock.
     pub(crate) fn find(body: TokenStream) -> Option<Self> {
+        Self::find_by(body, async_block)
+    }
+
+    /// The same for a body that only drives an `async` block: `task::block_on(async { … })`, as the attributes of actix and
+    /// async-std leave it.
+    pub(crate) fn find_driven(body: TokenStream) -> Option<Self> {
+        if !mentions(&body, "block_on") {
+            return None;
+        }
+        Self::find_by(body, driven_block)
+    }
+
+    fn find_by(
+        body: TokenStream,
+        block_in: fn(&mut Expr) -> Option<&mut ExprAsync>,
+    ) -> Option<Self> {
         let mut block = Block {
             brace_token: syn::token::Brace::default(),
             stmts: Vec::new(),
@@ -125,7 +147,7 @@ impl TailFuture {
         let is_whole = before
             .iter()
             .all(|statement| matches!(statement, Stmt::Item(_)));
-        (is_whole && async_block(tail).is_some()).then_some(TailFuture(block))
+        (is_whole && block_in(tail).is_some()).then_some(TailFuture { block, block_in })
     }
 
     // Input:
@@ -135,16 +157,20 @@ impl TailFuture {
     //     Box::pin(async move { locked(let x = x;, body) })
     pub(crate) fn splice(mut self, locked: impl FnOnce(Parts) -> TokenStream) -> TokenStream {
         if let Some(found) = self
-            .0
+            .block
             .stmts
             .last_mut()
             .and_then(tail_of)
-            .and_then(async_block)
+            .and_then(self.block_in)
         {
             let parts = Parts::of(found);
             found.block.stmts = vec![Stmt::Expr(Expr::Verbatim(locked(parts)), None)];
         }
-        self.0.stmts.iter().map(ToTokens::to_token_stream).collect()
+        self.block
+            .stmts
+            .iter()
+            .map(ToTokens::to_token_stream)
+            .collect()
     }
 }
 
@@ -206,6 +232,33 @@ fn async_block(expression: &mut Expr) -> Option<&mut ExprAsync> {
                 None
             }
         }
+        _ => None,
+    }
+}
+
+/// The `async` block of `path::block_on(async { … })` and `Runtime::new().block_on(async { … })`. What makes the runtime is
+/// run without the lock, so it may be no more than a call without arguments.
+fn driven_block(expression: &mut Expr) -> Option<&mut ExprAsync> {
+    let argument = match expression {
+        Expr::Group(group) => return driven_block(&mut group.expr),
+        Expr::Return(returned) => return driven_block(returned.expr.as_mut()?),
+        Expr::Call(call) if call.args.len() == 1 => match &*call.func {
+            Expr::Path(function) if ends_with(&function.path, "block_on") => {
+                call.args.first_mut()?
+            }
+            _ => return None,
+        },
+        Expr::MethodCall(call) if call.method == "block_on" && call.args.len() == 1 => {
+            let makes_a_runtime = matches!(
+                &*call.receiver,
+                Expr::Call(make) if make.args.is_empty() && matches!(*make.func, Expr::Path(_))
+            );
+            makes_a_runtime.then(|| call.args.first_mut()).flatten()?
+        }
+        _ => return None,
+    };
+    match argument {
+        Expr::Async(block) => Some(block),
         _ => None,
     }
 }

@@ -23,6 +23,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use dlock::db_locked;
 
+pub mod unsafe_functions;
+
 /// What most functions here return.
 pub type Done<T> = Result<T, dlock::Error>;
 

@@ -16,6 +16,7 @@ mod futures;
 mod impl_blocks;
 mod methods;
 mod never;
+mod odd;
 mod outcomes;
 mod regressions;
 mod runtimes;

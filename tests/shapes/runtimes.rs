@@ -61,6 +61,20 @@ mod above {
     }
 }
 
+/// As the attributes of other runtimes leave it.
+#[db_locked(key = started("other/above"))]
+fn driven() -> Done<bool> {
+    async fn main() -> Done<bool> {
+        Ok(held("other/above").await)
+    }
+    smol::block_on(async { main().await })
+}
+
+#[test]
+fn the_lock_goes_into_what_another_runtime_drives() {
+    assert!(driven().unwrap());
+}
+
 fn started(key: &str) -> String {
     start();
     key.to_owned()

@@ -37,15 +37,8 @@ pub(super) fn lock(
             driven.splice(|body| emitter.async_body(&as_ours(&body), &quote!(move)))
         }
         Plan::Async => emitter.async_body(&as_ours(body), &quote!(move)),
-        Plan::Tail(tail, output) => {
-            emitter.returned = match &output {
-                Some(output) => Returned::of(output),
-                None => Returned {
-                    ty: quote!(_),
-                    span: emitter.returned.span,
-                    is_never: false,
-                },
-            };
+        Plan::Tail(tail, returned) => {
+            emitter.returned = returned;
             tail.splice(
                 |Parts {
                      bindings,

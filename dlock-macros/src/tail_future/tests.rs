@@ -123,3 +123,22 @@ fn the_users_own_first_statement_is_under_the_lock() {
     .unwrap();
     assert!(out.contains("[] [let this = other"), "{out}");
 }
+
+#[test]
+fn a_body_that_only_drives_an_async_block_is_entered() {
+    let driven = |body| TailFuture::find_driven(body).is_some();
+    assert!(driven(quote!(task::block_on(async { work().await }))));
+    assert!(driven(quote! {
+        async fn main() {}
+        return task::block_on(async { main().await });
+    }));
+    assert!(driven(quote!(
+        <actix::System>::new().block_on(async move { work().await })
+    )));
+    // Here something else would run without the lock.
+    assert!(!driven(quote!(self.prepared().block_on(async {}))));
+    assert!(!driven(quote!(runtime(prepare()).block_on(async {}))));
+    assert!(!driven(quote!(prepare(); block_on(async {}))));
+    assert!(!driven(quote!(block_on(work()))));
+    assert!(!driven(quote!(Ok(block_on(async {})))));
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dlock::__private::{Entry, Outcome, call, run};
 use dlock::{Config, Error, Locker};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -332,4 +333,95 @@ fn several_keys_are_taken_all_or_none() {
     assert!(both.try_acquire_blocking().unwrap().is_some());
     let none = locker.lock_all::<&str>([]).acquire_blocking();
     assert!(matches!(none, Err(Error::InvalidKey(_))));
+}
+
+#[tokio::test]
+async fn a_blocking_task_beside_a_single_threaded_runtime_may_wait_for_it() {
+    let locker = memory();
+    let guard = locker.lock("k/1").acquire().await.unwrap();
+    let other = locker.clone();
+    let mut blocking = tokio::task::spawn_blocking(move || other.scope_sync(|| writer(1, || ())));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut blocking).await;
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    drop(guard);
+    blocking
+        .await
+        .unwrap()
+        .expect("the runtime goes on meanwhile");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_blocking_task_holds_may_be_waited_for_on_the_runtimes_thread() {
+    let locker = memory();
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let other = locker.clone();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let held_for = other.scope_sync(|| {
+            writer(1, || {
+                held.send(()).unwrap();
+                goes.recv_timeout(Duration::from_millis(100)).is_err()
+            })
+        });
+        held_for.unwrap()
+    });
+    holds.await.unwrap();
+    locker
+        .scope_sync(|| writer(1, || ()))
+        .expect("the blocking task needs no runtime to end");
+    drop(go);
+    assert!(blocking.await.unwrap());
+}
+
+fn entry(locker: &Locker, key: &'static str) -> Entry {
+    Entry::new(key).locker(locker).timeout(20)
+}
+
+#[tokio::test]
+async fn a_lock_that_is_kept_for_min_hold_needs_no_runtime_to_become_free() {
+    let locker = memory();
+    let kept = Duration::from_millis(50);
+    let first = run(entry(&locker, "k").min_hold(kept), async {}).await;
+    assert!(matches!(first, Outcome::Ran(())));
+    let second = call(entry(&locker, "k"), || ());
+    assert!(matches!(second, Outcome::Ran(())), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parking_the_task_whose_other_half_holds_the_lock_would_deadlock() {
+    let locker = memory();
+    // Under the outer body's hold, and beside it.
+    for outer in ["k", "other"] {
+        let other = locker.clone();
+        let both = async move {
+            let go = Notify::new();
+            tokio::join!(run(entry(&other, "k"), go.notified()), async {
+                let parked = call(entry(&other, "k"), || ());
+                go.notify_one();
+                parked
+            })
+        };
+        let task = tokio::spawn(run(entry(&locker, outer), both));
+        match task.await.unwrap() {
+            Outcome::Ran((Outcome::Ran(()), Outcome::NotRun(error))) => {
+                assert!(matches!(error, Error::WouldDeadlock(_)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn shutdown_counts_locks_and_not_turns() {
+    let locker = memory();
+    let report = call(entry(&locker, "k"), || {
+        let nested = call(entry(&locker, "k"), || {
+            locker.shutdown_blocking(Duration::ZERO)
+        });
+        match nested {
+            Outcome::Ran(report) | Outcome::Lost(Some(report), _) => report,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(matches!(report, Outcome::Lost(Some(report), _) if report.cut == 1));
 }

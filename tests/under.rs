@@ -377,6 +377,103 @@ fn entry(locker: &Locker, key: &'static str) -> Entry {
     Entry::new(key).locker(locker).timeout(20)
 }
 
+/// Polls once, and keeps the future.
+async fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+    let mut future = Some(future);
+    std::future::poll_fn(|context| {
+        let polled = future
+            .take()
+            .map(|future| future.poll(context).is_pending());
+        std::task::Poll::Ready(polled.unwrap())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_to_finish_does_not_begin_without_its_lock() {
+    let locker = memory();
+    let ran = AtomicUsize::new(0);
+    let mut second = Box::pin(run(entry(&locker, "k").finish_when_lost(), async {
+        ran.fetch_add(1, Ordering::SeqCst);
+    }));
+    let first = locker.lock("k").acquire().await.unwrap();
+    assert!(poll_once(second.as_mut()).await);
+    drop(first);
+    // It was granted, and then its lock was lost.
+    locker.shutdown(Duration::ZERO).await;
+    let outcome = second.await;
+    assert!(!matches!(outcome, Outcome::Ran(())));
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_nested_body_that_is_moved_out_of_the_outer_one_is_stopped() {
+    let locker = memory();
+    let (go, ran) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (wait, runs, other) = (go.clone(), ran.clone(), locker.clone());
+    let outer = run(entry(&locker, "k"), async move {
+        let mut nested = Box::pin(run(entry(&other, "k"), async move {
+            wait.notified().await;
+            runs.fetch_add(1, Ordering::SeqCst);
+        }));
+        assert!(poll_once(nested.as_mut()).await);
+        let elsewhere = tokio::spawn(nested);
+        go.notify_one();
+        matches!(elsewhere.await.unwrap(), Outcome::Lost(None, _))
+    });
+    assert!(matches!(outer.await, Outcome::Ran(true)));
+    assert_eq!(
+        ran.load(Ordering::SeqCst),
+        0,
+        "it ran beside the outer body"
+    );
+}
+
+#[tokio::test]
+async fn what_is_moved_out_of_a_body_does_not_nest_in_it() {
+    let locker = memory();
+    let (go, other) = (Arc::new(Notify::new()), locker.clone());
+    let outer = run(entry(&locker, "k"), async move {
+        let (wait, locker) = (go.clone(), other.clone());
+        let mut beside = Box::pin(run(entry(&other, "other"), async move {
+            wait.notified().await;
+            run(entry(&locker, "k").timeout(0), async {}).await
+        }));
+        assert!(poll_once(beside.as_mut()).await);
+        let elsewhere = tokio::spawn(beside);
+        go.notify_one();
+        elsewhere.await.unwrap()
+    });
+    match outer.await {
+        Outcome::Ran(Outcome::Ran(Outcome::NotRun(error))) => assert!(error.is_busy()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_nested_body_is_woken_when_the_time_of_the_outer_one_is_over() {
+    let locker = memory();
+    let max_hold = Duration::from_millis(50);
+    let outer = entry(&locker, "k").max_hold(max_hold);
+    let (ended, ends) = mpsc::channel();
+    thread::spawn(move || {
+        let outcome = call(outer, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime.block_on(run(entry(&locker, "k"), std::future::pending::<()>()))
+        });
+        ended.send(outcome).unwrap();
+    });
+    match ends.recv_timeout(LONG).expect("nobody woke it") {
+        Outcome::Lost(Some(Outcome::Lost(None, nested)), outer) => {
+            assert!(matches!(nested, Error::HoldExceeded(_)));
+            assert!(matches!(outer, Error::HoldExceeded(_)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_lock_that_is_kept_for_min_hold_needs_no_runtime_to_become_free() {
     let locker = memory();

@@ -54,6 +54,8 @@ pub(crate) fn call<R>(begun: Result<Begun, Error>, body: impl FnOnce() -> R) -> 
     let frame = tenure.frame().clone();
     // This thread may have been stopped since the grant.
     if let Err(error) = frame.check() {
+        // With what it has captured, before the locks go.
+        drop(body);
         return Outcome::NotRun(error);
     }
     // When the body unwinds, the release is awaited all the same: whoever catches the panic may rely on it.
@@ -133,8 +135,10 @@ pin_project! {
     impl<F: Future> PinnedDrop for Run<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if let Stage::Running(tenure, _) = this.stage {
-                frame::enter(&tenure.frame().clone(), || this.body.set(None));
+            if let Stage::Running { tenure, .. } = this.stage {
+                let frame = tenure.frame().clone();
+                frame.look_around();
+                frame::enter(&frame, || this.body.set(None));
             }
         }
     }
@@ -147,8 +151,14 @@ pin_project! {
 enum Stage<R> {
     /// The locks are on their way.
     Taking(Result<Begun, Error>),
-    /// The body runs; `true`: also when its lock is lost.
-    Running(Tenure, bool),
+    /// The body runs.
+    Running {
+        tenure: Tenure,
+        /// Also when its lock is lost.
+        finish: bool,
+        /// It was polled before.
+        begun: bool,
+    },
     /// The body has ended and was dropped; the locks go back.
     Releasing(Ending, Ended<R>),
     Done,
@@ -188,7 +198,11 @@ impl<F: Future> Future for Run<F> {
                     match taken {
                         Ok((held, agreed)) => {
                             let finish = agreed.terms.finish;
-                            *this.stage = Stage::Running(agreed.tenure(held, !finish), finish);
+                            *this.stage = Stage::Running {
+                                tenure: agreed.tenure(held, !finish),
+                                finish,
+                                begun: false,
+                            };
                         }
                         Err(error) => {
                             *this.stage = Stage::Done;
@@ -197,9 +211,15 @@ impl<F: Future> Future for Run<F> {
                         }
                     }
                 }
-                Stage::Running(tenure, finish) => {
+                Stage::Running {
+                    tenure,
+                    finish,
+                    begun,
+                } => {
                     let frame = tenure.frame().clone();
-                    let stopped = if *finish {
+                    frame.look_around();
+                    // A body that has not begun has nothing to finish.
+                    let stopped = if mem::replace(begun, true) && *finish {
                         Ok(())
                     } else {
                         listen(&frame, this.bell.as_mut(), this.bells, context);
@@ -213,7 +233,7 @@ impl<F: Future> Future for Run<F> {
                     drop(frame);
                     this.bell.set(None);
                     this.bells.clear();
-                    if let Stage::Running(tenure, _) = mem::replace(this.stage, Stage::Done) {
+                    if let Stage::Running { tenure, .. } = mem::replace(this.stage, Stage::Done) {
                         *this.stage = Stage::Releasing(tenure.end(), ended);
                     }
                 }
@@ -286,5 +306,5 @@ fn listen(
 
 fn vitalities(frame: &Frame) -> impl Iterator<Item = &Arc<Vitality>> {
     let locks = frame.locks.iter().map(|locked| &locked.vitality);
-    locks.chain(frame.limit.as_ref().map(|limit| &limit.vitality))
+    locks.chain(frame.limits())
 }

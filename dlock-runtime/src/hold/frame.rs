@@ -30,6 +30,10 @@ pub(crate) struct Frame {
     pub(crate) caller: Option<Arc<Frame>>,
     /// The body has ended: what still runs under it does so without a lock.
     over: AtomicBool,
+    /// The body was polled outside its caller, beside which it runs from then on.
+    apart: AtomicBool,
+    /// The ends of `max_hold` of the bodies whose holds this one runs under.
+    outer_limits: Vec<Arc<Vitality>>,
     /// Until when nested bodies asked for the locks to be kept.
     keep_until: Mutex<Option<Instant>>,
 }
@@ -66,6 +70,10 @@ impl Frame {
         limit: Option<Limit>,
         caller: Option<Arc<Frame>>,
     ) -> Arc<Frame> {
+        let mut outer_limits = Vec::new();
+        for under in locks.iter().filter_map(|locked| locked.under.as_ref()) {
+            outer_limits.extend(under.limits().cloned());
+        }
         Arc::new(Frame {
             id,
             queue,
@@ -74,6 +82,8 @@ impl Frame {
             limit,
             caller,
             over: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
+            outer_limits,
             keep_until: Mutex::new(None),
         })
     }
@@ -104,6 +114,12 @@ impl Frame {
                 return Err(lost(&locked.key, &reason));
             }
             if let Some(under) = &locked.under {
+                if self.is_apart() {
+                    return Err(lost(
+                        &locked.key,
+                        "the body was moved out of the one under whose lock it runs",
+                    ));
+                }
                 under.check()?;
             }
         }
@@ -144,7 +160,34 @@ impl Frame {
 
     /// The frames of the call tree, from this one outwards.
     pub(crate) fn callers(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Frame>> {
-        std::iter::successors(Some(self), |frame| frame.caller.as_ref())
+        std::iter::successors(Some(self), |frame| {
+            frame.caller.as_ref().filter(|_| !frame.is_apart())
+        })
+    }
+
+    /// Notes where the body is about to be polled. A future can be moved: outside its caller's polls it would run at
+    /// the same time, and neither under the caller's lock nor as a part of it.
+    pub(crate) fn look_around(&self) {
+        let Some(caller) = &self.caller else {
+            return;
+        };
+        let inside = current().is_some_and(|innermost| {
+            let mut around = innermost.callers();
+            around.any(|frame| Arc::ptr_eq(frame, caller))
+        });
+        if !inside {
+            self.apart.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_apart(&self) -> bool {
+        self.apart.load(Ordering::Acquire)
+    }
+
+    /// What ends when a `max_hold` passes, this body's or that of one whose hold it runs under.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &Arc<Vitality>> {
+        let own = self.limit.iter().map(|limit| &limit.vitality);
+        own.chain(&self.outer_limits)
     }
 
     /// Where in this body's locks the name stands.

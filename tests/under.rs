@@ -1,5 +1,6 @@
 //! What a body finds under its lock: nested calls, checks, limits, and waits that would never end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -521,4 +522,63 @@ fn shutdown_counts_locks_and_not_turns() {
         }
     });
     assert!(matches!(report, Outcome::Lost(Some(report), _) if report.cut == 1));
+}
+
+/// Says when it is dropped whether the lock was free, and panics if it is to.
+struct Probe<'a> {
+    locker: &'a Locker,
+    panics: bool,
+    found_free: &'a AtomicUsize,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if is_free(self.locker, "k") {
+            self.found_free.fetch_add(1, Ordering::SeqCst);
+        }
+        let nested = call(entry(self.locker, "k"), || ());
+        assert!(matches!(nested, Outcome::Ran(())), "{nested:?}");
+        assert!(!self.panics, "as it is to");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_dropped_under_its_lock_also_when_that_panics() {
+    let (locker, found_free) = (memory(), AtomicUsize::new(0));
+    for panics in [false, true] {
+        for ends in [false, true] {
+            let probe = Probe {
+                locker: &locker,
+                panics,
+                found_free: &found_free,
+            };
+            let mut body = Some(Box::pin(run(entry(&locker, "k"), async {
+                let _probe = probe;
+                if !ends {
+                    std::future::pending::<()>().await;
+                }
+            })));
+            let polled =
+                AssertUnwindSafe(async { poll_once(body.as_mut().unwrap().as_mut()).await });
+            let polled = caught(polled).await;
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(body.take())));
+            assert_eq!(polled.is_err() || dropped.is_err(), panics);
+            assert!(is_free(&locker, "k"), "panics {panics}, ends {ends}");
+            assert!(dlock::current().is_none());
+        }
+    }
+    assert_eq!(found_free.load(Ordering::SeqCst), 0);
+}
+
+async fn caught<T>(future: AssertUnwindSafe<impl Future<Output = T>>) -> thread::Result<T> {
+    let mut future = Box::pin(future.0);
+    std::future::poll_fn(move |context| {
+        let polled = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match catch_unwind(polled) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(output)) => std::task::Poll::Ready(Ok(output)),
+            Err(panic) => std::task::Poll::Ready(Err(panic)),
+        }
+    })
+    .await
 }

@@ -1,5 +1,6 @@
 //! What a body finds under its lock: nested calls, checks, limits, and waits that would never end.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -581,4 +582,39 @@ async fn caught<T>(future: AssertUnwindSafe<impl Future<Output = T>>) -> thread:
         }
     })
     .await
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+}
+
+struct AtTheEnd(Locker, mpsc::Sender<bool>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let nested = call(entry(&self.0, "k"), || call(entry(&self.0, "k"), || ()));
+        let nested = matches!(nested, Outcome::Ran(Outcome::Ran(())));
+        let guard = self.0.lock("k").acquire_blocking();
+        let in_no_scope = matches!(outer(1, || ()), Err(Error::NotInitialized));
+        let _ = self.1.send(nested && guard.is_ok() && in_no_scope);
+    }
+}
+
+#[test]
+fn a_thread_may_lock_while_it_ends() {
+    // Its own thread-locals end before the library's, and after them.
+    for locked_before in [false, true] {
+        let locker = memory();
+        let (done, is_done) = mpsc::channel();
+        let ending = thread::spawn(move || {
+            let lock = || locker.scope_sync(|| outer(1, || ()));
+            if locked_before {
+                lock().unwrap();
+            }
+            AT_THE_END.set(Some(AtTheEnd(locker.clone(), done)));
+            lock()
+        });
+        ending.join().unwrap().unwrap();
+        assert!(is_done.recv().unwrap());
+    }
 }

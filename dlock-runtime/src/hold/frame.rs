@@ -6,6 +6,7 @@
 //! seen by every task of it; so a frame counts only in the tokio task that it was entered in.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -205,7 +206,9 @@ struct Entered {
 }
 
 thread_local! {
-    static INNERMOST: RefCell<Option<Entered>> = const { RefCell::new(None) };
+    // Without a destructor, so that it is there for those of other thread-locals. It is empty when the thread ends.
+    static INNERMOST: RefCell<ManuallyDrop<Option<Entered>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 /// The innermost body that the calling code belongs to.
@@ -222,7 +225,7 @@ pub(crate) fn enter<R>(frame: &Arc<Frame>, body: impl FnOnce() -> R) -> R {
         frame: frame.clone(),
         task: task::try_id(),
     };
-    let _leave = Leave(INNERMOST.replace(Some(entered)));
+    let _leave = Leave(replace_innermost(Some(entered)));
     body()
 }
 
@@ -232,8 +235,12 @@ struct Leave(Option<Entered>);
 impl Drop for Leave {
     fn drop(&mut self) {
         // The frame is dropped outside the borrow.
-        drop(INNERMOST.replace(self.0.take()));
+        drop(replace_innermost(self.0.take()));
     }
+}
+
+fn replace_innermost(entered: Option<Entered>) -> Option<Entered> {
+    ManuallyDrop::into_inner(INNERMOST.replace(ManuallyDrop::new(entered)))
 }
 
 fn lost(key: &str, reason: &str) -> Error {

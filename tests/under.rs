@@ -1,10 +1,13 @@
 //! What a body finds under its lock: nested calls, checks, limits, and waits that would never end.
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dlock::__private::{Entry, Outcome, call, run};
 use dlock::{Config, Error, Locker};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -332,4 +335,286 @@ fn several_keys_are_taken_all_or_none() {
     assert!(both.try_acquire_blocking().unwrap().is_some());
     let none = locker.lock_all::<&str>([]).acquire_blocking();
     assert!(matches!(none, Err(Error::InvalidKey(_))));
+}
+
+#[tokio::test]
+async fn a_blocking_task_beside_a_single_threaded_runtime_may_wait_for_it() {
+    let locker = memory();
+    let guard = locker.lock("k/1").acquire().await.unwrap();
+    let other = locker.clone();
+    let mut blocking = tokio::task::spawn_blocking(move || other.scope_sync(|| writer(1, || ())));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut blocking).await;
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    drop(guard);
+    blocking
+        .await
+        .unwrap()
+        .expect("the runtime goes on meanwhile");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_blocking_task_holds_may_be_waited_for_on_the_runtimes_thread() {
+    let locker = memory();
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let other = locker.clone();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let held_for = other.scope_sync(|| {
+            writer(1, || {
+                held.send(()).unwrap();
+                goes.recv_timeout(Duration::from_millis(100)).is_err()
+            })
+        });
+        held_for.unwrap()
+    });
+    holds.await.unwrap();
+    locker
+        .scope_sync(|| writer(1, || ()))
+        .expect("the blocking task needs no runtime to end");
+    drop(go);
+    assert!(blocking.await.unwrap());
+}
+
+fn entry(locker: &Locker, key: &'static str) -> Entry {
+    Entry::new(key).locker(locker).timeout(20)
+}
+
+/// Polls once, and keeps the future.
+async fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+    let mut future = Some(future);
+    std::future::poll_fn(|context| {
+        let polled = future
+            .take()
+            .map(|future| future.poll(context).is_pending());
+        std::task::Poll::Ready(polled.unwrap())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_to_finish_does_not_begin_without_its_lock() {
+    let locker = memory();
+    let ran = AtomicUsize::new(0);
+    let mut second = Box::pin(run(entry(&locker, "k").finish_when_lost(), async {
+        ran.fetch_add(1, Ordering::SeqCst);
+    }));
+    let first = locker.lock("k").acquire().await.unwrap();
+    assert!(poll_once(second.as_mut()).await);
+    drop(first);
+    // It was granted, and then its lock was lost.
+    locker.shutdown(Duration::ZERO).await;
+    let outcome = second.await;
+    assert!(!matches!(outcome, Outcome::Ran(())));
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_nested_body_that_is_moved_out_of_the_outer_one_is_stopped() {
+    let locker = memory();
+    let (go, ran) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (wait, runs, other) = (go.clone(), ran.clone(), locker.clone());
+    let outer = run(entry(&locker, "k"), async move {
+        let mut nested = Box::pin(run(entry(&other, "k"), async move {
+            wait.notified().await;
+            runs.fetch_add(1, Ordering::SeqCst);
+        }));
+        assert!(poll_once(nested.as_mut()).await);
+        let elsewhere = tokio::spawn(nested);
+        go.notify_one();
+        matches!(elsewhere.await.unwrap(), Outcome::Lost(None, _))
+    });
+    assert!(matches!(outer.await, Outcome::Ran(true)));
+    assert_eq!(
+        ran.load(Ordering::SeqCst),
+        0,
+        "it ran beside the outer body"
+    );
+}
+
+#[tokio::test]
+async fn what_is_moved_out_of_a_body_does_not_nest_in_it() {
+    let locker = memory();
+    let (go, other) = (Arc::new(Notify::new()), locker.clone());
+    let outer = run(entry(&locker, "k"), async move {
+        let (wait, locker) = (go.clone(), other.clone());
+        let mut beside = Box::pin(run(entry(&other, "other"), async move {
+            wait.notified().await;
+            run(entry(&locker, "k").timeout(0), async {}).await
+        }));
+        assert!(poll_once(beside.as_mut()).await);
+        let elsewhere = tokio::spawn(beside);
+        go.notify_one();
+        elsewhere.await.unwrap()
+    });
+    match outer.await {
+        Outcome::Ran(Outcome::Ran(Outcome::NotRun(error))) => assert!(error.is_busy()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_nested_body_is_woken_when_the_time_of_the_outer_one_is_over() {
+    let locker = memory();
+    let max_hold = Duration::from_millis(50);
+    let outer = entry(&locker, "k").max_hold(max_hold);
+    let (ended, ends) = mpsc::channel();
+    thread::spawn(move || {
+        let outcome = call(outer, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime.block_on(run(entry(&locker, "k"), std::future::pending::<()>()))
+        });
+        ended.send(outcome).unwrap();
+    });
+    match ends.recv_timeout(LONG).expect("nobody woke it") {
+        Outcome::Lost(Some(Outcome::Lost(None, nested)), outer) => {
+            assert!(matches!(nested, Error::HoldExceeded(_)));
+            assert!(matches!(outer, Error::HoldExceeded(_)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_is_kept_for_min_hold_needs_no_runtime_to_become_free() {
+    let locker = memory();
+    let kept = Duration::from_millis(50);
+    let first = run(entry(&locker, "k").min_hold(kept), async {}).await;
+    assert!(matches!(first, Outcome::Ran(())));
+    let second = call(entry(&locker, "k"), || ());
+    assert!(matches!(second, Outcome::Ran(())), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parking_the_task_whose_other_half_holds_the_lock_would_deadlock() {
+    let locker = memory();
+    // Under the outer body's hold, and beside it.
+    for outer in ["k", "other"] {
+        let other = locker.clone();
+        let both = async move {
+            let go = Notify::new();
+            tokio::join!(run(entry(&other, "k"), go.notified()), async {
+                let parked = call(entry(&other, "k"), || ());
+                go.notify_one();
+                parked
+            })
+        };
+        let task = tokio::spawn(run(entry(&locker, outer), both));
+        match task.await.unwrap() {
+            Outcome::Ran((Outcome::Ran(()), Outcome::NotRun(error))) => {
+                assert!(matches!(error, Error::WouldDeadlock(_)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn shutdown_counts_locks_and_not_turns() {
+    let locker = memory();
+    let report = call(entry(&locker, "k"), || {
+        let nested = call(entry(&locker, "k"), || {
+            locker.shutdown_blocking(Duration::ZERO)
+        });
+        match nested {
+            Outcome::Ran(report) | Outcome::Lost(Some(report), _) => report,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(matches!(report, Outcome::Lost(Some(report), _) if report.cut == 1));
+}
+
+/// Says when it is dropped whether the lock was free, and panics if it is to.
+struct Probe<'a> {
+    locker: &'a Locker,
+    panics: bool,
+    found_free: &'a AtomicUsize,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if is_free(self.locker, "k") {
+            self.found_free.fetch_add(1, Ordering::SeqCst);
+        }
+        let nested = call(entry(self.locker, "k"), || ());
+        assert!(matches!(nested, Outcome::Ran(())), "{nested:?}");
+        assert!(!self.panics, "as it is to");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_dropped_under_its_lock_also_when_that_panics() {
+    let (locker, found_free) = (memory(), AtomicUsize::new(0));
+    for panics in [false, true] {
+        for ends in [false, true] {
+            let probe = Probe {
+                locker: &locker,
+                panics,
+                found_free: &found_free,
+            };
+            let mut body = Some(Box::pin(run(entry(&locker, "k"), async {
+                let _probe = probe;
+                if !ends {
+                    std::future::pending::<()>().await;
+                }
+            })));
+            let polled =
+                AssertUnwindSafe(async { poll_once(body.as_mut().unwrap().as_mut()).await });
+            let polled = caught(polled).await;
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(body.take())));
+            assert_eq!(polled.is_err() || dropped.is_err(), panics);
+            assert!(is_free(&locker, "k"), "panics {panics}, ends {ends}");
+            assert!(dlock::current().is_none());
+        }
+    }
+    assert_eq!(found_free.load(Ordering::SeqCst), 0);
+}
+
+async fn caught<T>(future: AssertUnwindSafe<impl Future<Output = T>>) -> thread::Result<T> {
+    let mut future = Box::pin(future.0);
+    std::future::poll_fn(move |context| {
+        let polled = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match catch_unwind(polled) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(output)) => std::task::Poll::Ready(Ok(output)),
+            Err(panic) => std::task::Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+}
+
+struct AtTheEnd(Locker, mpsc::Sender<bool>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let nested = call(entry(&self.0, "k"), || call(entry(&self.0, "k"), || ()));
+        let nested = matches!(nested, Outcome::Ran(Outcome::Ran(())));
+        let guard = self.0.lock("k").acquire_blocking();
+        let in_no_scope = matches!(outer(1, || ()), Err(Error::NotInitialized));
+        let _ = self.1.send(nested && guard.is_ok() && in_no_scope);
+    }
+}
+
+#[test]
+fn a_thread_may_lock_while_it_ends() {
+    // Its own thread-locals end before the library's, and after them.
+    for locked_before in [false, true] {
+        let locker = memory();
+        let (done, is_done) = mpsc::channel();
+        let ending = thread::spawn(move || {
+            let lock = || locker.scope_sync(|| outer(1, || ()));
+            if locked_before {
+                lock().unwrap();
+            }
+            AT_THE_END.set(Some(AtTheEnd(locker.clone(), done)));
+            lock()
+        });
+        ending.join().unwrap().unwrap();
+        assert!(is_done.recv().unwrap());
+    }
 }

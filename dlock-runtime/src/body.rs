@@ -38,6 +38,12 @@ pub enum Outcome<R> {
 pub(crate) fn call<R>(entry: Entry, body: impl FnOnce() -> R) -> Outcome<R> {
     match Running::start(entry) {
         Ok(running) => {
+            // This thread may have been stopped since the grant.
+            if let Err(error) = running.check() {
+                // With what it has captured, before the locks go.
+                drop(body);
+                return Outcome::NotRun(error);
+            }
             let output = body();
             running.end(output)
         }
@@ -58,12 +64,17 @@ impl Running {
         let begun = entry.begin(true)?;
         let agreed = Agreed::of(&begun);
         let tenure = agreed.tenure(begun.taking.wait()?, false);
-        // This thread may have been stopped since the grant.
-        tenure.frame().check()?;
         Ok(Running {
             leave: Some(frame::push(tenure.frame())),
             tenure: Some(tenure),
         })
+    }
+
+    /// Whether the locks are held at this moment.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.tenure
+            .as_ref()
+            .map_or(Ok(()), |tenure| tenure.frame().check())
     }
 
     /// The body has returned.
@@ -136,8 +147,10 @@ pin_project! {
     impl<F: Future> PinnedDrop for Run<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if let Stage::Running(tenure, _) = this.stage {
-                frame::enter(&tenure.frame().clone(), || this.body.set(None));
+            if let Stage::Running { tenure, .. } = this.stage {
+                let frame = tenure.frame().clone();
+                frame.look_around();
+                frame::enter(&frame, || this.body.set(None));
             }
         }
     }
@@ -148,8 +161,14 @@ enum Stage<R> {
     Begun(Option<Entry>),
     /// The locks are on their way. What can be taken on the spot needs no box.
     Taking(Box<Begun>),
-    /// The body runs; `true`: also when its lock is lost.
-    Running(Tenure, bool),
+    /// The body runs.
+    Running {
+        tenure: Tenure,
+        /// Also when its lock is lost.
+        finish: bool,
+        /// It was polled before.
+        begun: bool,
+    },
     /// The body has ended and was dropped; the locks go back.
     Releasing(Ending, Ended<R>),
     Done,
@@ -199,9 +218,15 @@ impl<F: Future> Future for Run<F> {
                     Ok(held) => *this.stage = running(begun, held),
                     Err(error) => return not_run(this.stage, this.body, error),
                 },
-                Stage::Running(tenure, finish) => {
+                Stage::Running {
+                    tenure,
+                    finish,
+                    begun,
+                } => {
                     let frame = tenure.frame().clone();
-                    let stopped = if *finish {
+                    frame.look_around();
+                    // A body that has not begun has nothing to finish.
+                    let stopped = if mem::replace(begun, true) && *finish {
                         Ok(())
                     } else {
                         listen(&frame, this.bell.as_mut(), this.bells, context);
@@ -215,7 +240,7 @@ impl<F: Future> Future for Run<F> {
                     drop(frame);
                     this.bell.set(None);
                     this.bells.clear();
-                    if let Stage::Running(tenure, _) = mem::replace(this.stage, Stage::Done) {
+                    if let Stage::Running { tenure, .. } = mem::replace(this.stage, Stage::Done) {
                         *this.stage = Stage::Releasing(tenure.end(), ended);
                     }
                 }
@@ -244,7 +269,11 @@ impl<R> Ended<R> {
 
 fn running<R>(begun: &Begun, held: SmallVec<[Held; 1]>) -> Stage<R> {
     let finish = begun.terms.finish;
-    Stage::Running(Agreed::of(begun).tenure(held, !finish), finish)
+    Stage::Running {
+        tenure: Agreed::of(begun).tenure(held, !finish),
+        finish,
+        begun: false,
+    }
 }
 
 fn not_run<F: Future>(
@@ -303,5 +332,5 @@ fn listen(
 
 fn vitalities(frame: &Frame) -> impl Iterator<Item = &Arc<Vitality>> {
     let locks = frame.locks.iter().map(|locked| &locked.vitality);
-    locks.chain(frame.limit.as_ref().map(|limit| &limit.vitality))
+    locks.chain(frame.limits())
 }

@@ -73,7 +73,7 @@ impl Lock {
     /// - [`Error::Unavailable`]: the server could not be reached or did not answer until the time-out.
     /// - [`Error::Refused`]: the server was reached and refused.
     /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
-    ///   a synchronous call would park the single-threaded runtime that has to release it.
+    ///   a synchronous call would park the task, or the single-threaded runtime, that has to release it.
     /// - [`Error::InvalidKey`], [`Error::Unsupported`], [`Error::ShutDown`], [`Error::RuntimeStopped`],
     ///   [`Error::Forked`]: at once.
     ///

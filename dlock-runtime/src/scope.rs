@@ -15,7 +15,9 @@ thread_local! {
 
 /// The innermost locker in scope on this thread.
 pub(crate) fn current() -> Option<Locker> {
-    SCOPED.with_borrow(|scoped| scoped.last().cloned())
+    // Gone in the destructors of other thread-locals, where nothing is in scope.
+    let innermost = SCOPED.try_with(|scoped| scoped.borrow().last().cloned());
+    innermost.ok().flatten()
 }
 
 /// Calls a closure with the locker in scope.

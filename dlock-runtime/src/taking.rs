@@ -7,13 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tokio::runtime::{self, Handle, RuntimeFlavor};
 
 use crate::error::{Error, InvalidKey, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Patience, Place, Queue, Request};
+use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
 /// the other way round, and no server sees both.
@@ -52,7 +51,7 @@ pub(crate) struct Taking {
     queue: Arc<Queue>,
     manner: Manner,
     caller: Option<Arc<Frame>>,
-    runtime: Option<runtime::Id>,
+    origin: Origin,
     /// The next one last.
     todo: SmallVec<[Wanted; 1]>,
     waiting: Option<(Wanted, Acquire)>,
@@ -100,7 +99,7 @@ impl Taking {
             queue: queue.clone(),
             manner,
             caller,
-            runtime: single_threaded_runtime(),
+            origin: Origin::here(),
             todo,
             waiting: None,
             held: SmallVec::new(),
@@ -136,7 +135,7 @@ impl Taking {
                 body: self.manner.body,
                 within: self.caller.as_ref(),
                 partial: !self.held.is_empty(),
-                runtime: self.runtime,
+                origin: self.origin,
                 parks: self.manner.parks,
             })?;
             wanted.under = turn.map(|(frame, ..)| frame);
@@ -232,10 +231,4 @@ impl Future for Taking {
             }
         }
     }
-}
-
-/// The runtime whose tasks all run on this thread, if the caller is in one.
-fn single_threaded_runtime() -> Option<runtime::Id> {
-    let runtime = Handle::try_current().ok()?;
-    (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| runtime.id())
 }

@@ -146,6 +146,7 @@ impl Tenure {
             .map(|(place, _)| place)
             .collect();
         if !own.is_empty() {
+            own.iter().for_each(Place::keep);
             let rest = until.saturating_duration_since(Instant::now());
             self.queue.later(rest, move || drop(own));
         }

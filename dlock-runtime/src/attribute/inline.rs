@@ -21,7 +21,10 @@ impl fmt::Debug for Held {
 ///
 /// Whatever kept the lock from being taken.
 pub fn enter(entry: Entry) -> Result<Held, Error> {
-    Running::start(entry).map(Held)
+    let running = Running::start(entry)?;
+    // This thread may have been stopped since the grant.
+    running.check()?;
+    Ok(Held(running))
 }
 
 /// Releases the lock, and says how it went.

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +32,10 @@ pub(crate) struct Frame {
     pub(crate) caller: Option<Arc<Frame>>,
     /// The body has ended: what still runs under it does so without a lock.
     over: AtomicBool,
+    /// The body was polled outside its caller, beside which it runs from then on.
+    apart: AtomicBool,
+    /// The ends of `max_hold` of the bodies whose holds this one runs under.
+    outer_limits: Vec<Arc<Vitality>>,
     /// Until when nested bodies asked for the locks to be kept.
     keep_until: Mutex<Option<Instant>>,
 }
@@ -67,6 +72,10 @@ impl Frame {
         limit: Option<Limit>,
         caller: Option<Arc<Frame>>,
     ) -> Arc<Frame> {
+        let mut outer_limits = Vec::new();
+        for under in locks.iter().filter_map(|locked| locked.under.as_ref()) {
+            outer_limits.extend(under.limits().cloned());
+        }
         Arc::new(Frame {
             id,
             queue,
@@ -75,6 +84,8 @@ impl Frame {
             limit,
             caller,
             over: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
+            outer_limits,
             keep_until: Mutex::new(None),
         })
     }
@@ -105,6 +116,12 @@ impl Frame {
                 return Err(lost(&locked.key, &reason));
             }
             if let Some(under) = &locked.under {
+                if self.is_apart() {
+                    return Err(lost(
+                        &locked.key,
+                        "the body was moved out of the one under whose lock it runs",
+                    ));
+                }
                 under.check()?;
             }
         }
@@ -145,7 +162,34 @@ impl Frame {
 
     /// The frames of the call tree, from this one outwards.
     pub(crate) fn callers(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Frame>> {
-        std::iter::successors(Some(self), |frame| frame.caller.as_ref())
+        std::iter::successors(Some(self), |frame| {
+            frame.caller.as_ref().filter(|_| !frame.is_apart())
+        })
+    }
+
+    /// Notes where the body is about to be polled. A future can be moved: outside its caller's polls it would run at
+    /// the same time, and neither under the caller's lock nor as a part of it.
+    pub(crate) fn look_around(&self) {
+        let Some(caller) = &self.caller else {
+            return;
+        };
+        let inside = current().is_some_and(|innermost| {
+            let mut around = innermost.callers();
+            around.any(|frame| Arc::ptr_eq(frame, caller))
+        });
+        if !inside {
+            self.apart.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_apart(&self) -> bool {
+        self.apart.load(Ordering::Acquire)
+    }
+
+    /// What ends when a `max_hold` passes, this body's or that of one whose hold it runs under.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &Arc<Vitality>> {
+        let own = self.limit.iter().map(|limit| &limit.vitality);
+        own.chain(&self.outer_limits)
     }
 
     /// Where in this body's locks the name stands.
@@ -163,7 +207,9 @@ struct Entered {
 }
 
 thread_local! {
-    static INNERMOST: RefCell<Option<Entered>> = const { RefCell::new(None) };
+    // Without a destructor, so that it is there for those of other thread-locals. It is empty when the thread ends.
+    static INNERMOST: RefCell<ManuallyDrop<Option<Entered>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 /// The innermost body that the calling code belongs to.
@@ -187,7 +233,7 @@ pub(crate) fn push(frame: &Arc<Frame>) -> Leave {
         task: task::try_id(),
     };
     Leave {
-        before: INNERMOST.replace(Some(entered)),
+        before: replace_innermost(Some(entered)),
         on_this_thread: PhantomData,
     }
 }
@@ -202,8 +248,12 @@ pub(crate) struct Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         // The frame is dropped outside the borrow.
-        drop(INNERMOST.replace(self.before.take()));
+        drop(replace_innermost(self.before.take()));
     }
+}
+
+fn replace_innermost(entered: Option<Entered>) -> Option<Entered> {
+    ManuallyDrop::into_inner(INNERMOST.replace(ManuallyDrop::new(entered)))
 }
 
 fn lost(key: &str, reason: &str) -> Error {

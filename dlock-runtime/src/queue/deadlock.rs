@@ -5,8 +5,12 @@
 //! waits of other processes are not seen: against these a nested wait has a deadline.
 
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 
-use super::line::State;
+use tokio::runtime::{self, Handle, RuntimeFlavor};
+use tokio::task;
+
+use super::line::{Caller, State};
 use super::{Request, Table};
 use crate::error::{Error, WouldDeadlock};
 use crate::hold::frame::Frame;
@@ -15,8 +19,38 @@ use crate::key::ServerKey;
 const CYCLE: &str = "its holder waits, directly or through others, for a lock that this call tree holds; take the \
      locks in the same order everywhere, or together with `keys = […]` or `lock_all`";
 
-const PARKED: &str = "it is held, or waited for, in the single-threaded runtime whose thread this synchronous call would \
+const PARKED: &str = "it is held, or waited for, by the task or in the single-threaded runtime that this synchronous call would \
      park; use the async form";
+
+/// Where a caller runs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Origin {
+    /// The single-threaded runtime, and the thread: a runtime's blocking tasks are inside it too, on threads of their
+    /// own, and may be parked.
+    runtime: Option<(runtime::Id, ThreadId)>,
+    task: Option<task::Id>,
+}
+
+impl Origin {
+    pub(crate) fn here() -> Origin {
+        let single_threaded =
+            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let runtime = Handle::try_current().ok().filter(single_threaded);
+        Origin {
+            runtime: runtime.map(|runtime| (runtime.id(), thread::current().id())),
+            task: task::try_id(),
+        }
+    }
+}
+
+impl Caller {
+    /// Whether this caller cannot go on while the thread is parked there. A guard may have been moved to another task.
+    fn stops_with(&self, parked: &Origin) -> bool {
+        let same_runtime = self.origin.runtime.is_some() && self.origin.runtime == parked.runtime;
+        let same_task = self.origin.task.is_some() && self.origin.task == parked.task;
+        same_runtime || (same_task && self.body.is_some())
+    }
+}
 
 /// A wait while other locks are held.
 pub(super) struct NestedWait {
@@ -70,8 +104,12 @@ impl Table {
         }
     }
 
-    /// Whether the caller's own runtime has to run for the lock to become free.
+    /// Whether what the caller would park has to run for the lock to become free.
     fn is_up_to(&self, request: &Request<'_>) -> bool {
+        // Whoever has the turn is polled inside the same body as the caller.
+        if request.turn.is_some() {
+            return true;
+        }
         let Some(entry) = self.entries.get(request.name) else {
             return false;
         };
@@ -81,7 +119,7 @@ impl Table {
             State::Taking(_) | State::GivingBack => &[],
         };
         let mut callers = holding.iter().copied().chain(waiting);
-        callers.any(|caller| caller.runtime.is_some() && caller.runtime == request.runtime)
+        callers.any(|caller| caller.stops_with(&request.origin))
     }
 
     fn closes_cycle(&self, request: &Request<'_>) -> bool {

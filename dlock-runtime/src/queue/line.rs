@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use smallvec::{SmallVec, smallvec};
-use tokio::runtime;
 use tokio::task::AbortHandle;
 
-use super::{ANSWERS_WITHIN, Patience, Refusal, Request};
+use super::{ANSWERS_WITHIN, Origin, Patience, Refusal, Request};
 use crate::backend::{Errand, Hold, Progress};
 use crate::error::Error;
 use crate::hold::Vitality;
@@ -41,8 +40,7 @@ pub(super) struct Caller {
     pub(super) id: u64,
     /// The body that runs, or is to run, if it is one.
     pub(super) body: Option<u64>,
-    /// The single-threaded runtime that the caller came from.
-    pub(super) runtime: Option<runtime::Id>,
+    pub(super) origin: Origin,
 }
 
 /// A caller in line.
@@ -267,6 +265,16 @@ impl Entry {
             waiting.saw_it_held = true;
         }
         Ok((granted, self.remove_one_tries()))
+    }
+
+    /// A holder is gone, and its hold stays for a while: nobody's progress depends on it any more.
+    pub(super) fn keep(&mut self, id: u64) {
+        if let State::Held { holders, .. } = &mut self.state
+            && let Some(holder) = holders.iter_mut().find(|holder| holder.id == id)
+        {
+            holder.body = None;
+            holder.origin = Origin::default();
+        }
     }
 
     /// A holder lets go.

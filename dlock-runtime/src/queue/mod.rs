@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
-use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time;
 
@@ -27,6 +26,7 @@ use crate::hold::frame::Frame;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use deadlock::NestedWait;
+pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, State, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
 
@@ -72,8 +72,8 @@ pub(crate) struct Request<'a> {
     pub(crate) within: Option<&'a Arc<Frame>>,
     /// Whether the body that is to run holds other locks already.
     pub(crate) partial: bool,
-    /// The single-threaded runtime that the caller runs in.
-    pub(crate) runtime: Option<runtime::Id>,
+    /// Where the caller runs.
+    pub(crate) origin: Origin,
     /// Whether the caller parks its thread.
     pub(crate) parks: bool,
 }
@@ -137,7 +137,7 @@ impl Queue {
         let caller = Caller {
             id,
             body: request.body,
-            runtime: request.runtime,
+            origin: request.origin,
         };
         let Some(entry) = table.entries.get_mut(key) else {
             return Ok(self.join_free(table, caller, request));
@@ -454,6 +454,13 @@ impl Queue {
         }
     }
 
+    /// A hold stays although its holder has gone.
+    fn keep(&self, key: &ServerKey, id: u64) {
+        if let Some(entry) = self.table().entries.get_mut(key) {
+            entry.keep(id);
+        }
+    }
+
     fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, ack: Option<Ack>) {
         let vitality = hold.vitality;
         match hold.grant.give_back() {
@@ -514,8 +521,10 @@ impl Queue {
     /// How many keys this process holds.
     pub(crate) fn held(&self) -> usize {
         let table = self.table();
-        let held = |entry: &&Entry| matches!(entry.state, State::Held { .. });
-        table.entries.values().filter(held).count()
+        let held = |(key, entry): &(&ServerKey, &Entry)| {
+            matches!(entry.state, State::Held { .. }) && !matches!(key, ServerKey::Turn(..))
+        };
+        table.entries.iter().filter(held).count()
     }
 
     /// Ends every hold and closes every connection.

@@ -33,6 +33,11 @@ impl Place {
         }
     }
 
+    /// Says that the lock stays held for a while although its holder has gone.
+    pub(crate) fn keep(&self) {
+        self.queue.keep(&self.key, self.id);
+    }
+
     /// Leaves, and learns how it went: `Err` says why the lock was not held any more.
     pub(crate) fn leave(mut self) -> Leaving {
         let (ack, answer) = oneshot::channel();

@@ -105,7 +105,7 @@ fn ask(queue: &Arc<Queue>, mode: Mode, patience: Patience) -> Result<Admission, 
         body: None,
         within: None,
         partial: false,
-        runtime: None,
+        origin: Origin::default(),
         parks: false,
     })
 }
@@ -114,7 +114,7 @@ fn caller(id: u64) -> Caller {
     Caller {
         id,
         body: None,
-        runtime: None,
+        origin: Origin::default(),
     }
 }
 

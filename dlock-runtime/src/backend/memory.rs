@@ -182,6 +182,10 @@ impl Backend for Memory {
         Ok(())
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn take_now(&self, key: &ServerKey, mode: Mode) -> Option<Hold> {
         let taken = self.store.with(key, |lock| lock.take(mode, None));
         taken.then(|| self.hold(key))

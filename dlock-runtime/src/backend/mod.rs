@@ -28,6 +28,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Whether many may hold a lock at once, and what to say when not.
     fn shared_mode(&self) -> Result<(), crate::error::Unsupported>;
 
+    /// Whether the locks are those of this process alone, so that a forked child has nothing to do with its parent's.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Takes a free lock on the spot, where that needs no I/O. `None`: ask [`take`](Self::take).
     fn take_now(&self, _key: &ServerKey, _mode: Mode) -> Option<Hold> {
         None

@@ -82,6 +82,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Queue {
     backend: Arc<dyn Backend>,
     io: Arc<Io>,
+    /// Locks of this process alone: a forked child has its own.
+    local: bool,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -98,6 +100,7 @@ struct Table {
 impl Queue {
     pub(crate) fn new(backend: Arc<dyn Backend>, io: Arc<Io>) -> Arc<Queue> {
         Arc::new(Queue {
+            local: backend.is_local(),
             backend,
             io,
             table: Mutex::new(Table {
@@ -114,6 +117,12 @@ impl Queue {
         &self.io
     }
 
+    /// An error in a process that was forked after the locker connected.
+    fn check(&self) -> Result<(), Error> {
+        // Asking for the process's number is a system call: dear beside a lock in memory.
+        if self.local { Ok(()) } else { self.io.check() }
+    }
+
     /// The lock's name as the server compares it.
     pub(crate) fn name_of(&self, key: &Key) -> ServerKey {
         self.backend.server_key(key)
@@ -121,7 +130,7 @@ impl Queue {
 
     /// Joins the line for a lock, or takes it on the spot.
     pub(crate) fn join(self: &Arc<Self>, request: &Request<'_>) -> Result<Admission, Error> {
-        self.io.check()?;
+        self.check()?;
         if request.mode == Mode::Shared {
             self.backend
                 .shared_mode()
@@ -140,7 +149,7 @@ impl Queue {
             origin: request.origin,
         };
         let Some(entry) = table.entries.get_mut(key) else {
-            return Ok(self.join_free(table, caller, request));
+            return self.join_free(table, caller, request);
         };
         if let Some(vitality) = entry.share(caller, request.mode) {
             drop(table);
@@ -149,6 +158,8 @@ impl Queue {
         if !matches!(request.patience, Patience::OneTry { .. }) {
             table.refuse_deadlock(request)?;
         }
+        // A forked child has no I/O thread to wait for.
+        self.io.check()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let Some(entry) = table.entries.get_mut(key) else {
@@ -175,15 +186,16 @@ impl Queue {
         mut table: MutexGuard<'_, Table>,
         caller: Caller,
         request: &Request<'_>,
-    ) -> Admission {
+    ) -> Result<Admission, Error> {
         let (key, mode, id) = (request.name, request.mode, caller.id);
         if let Some(hold) = self.take_now(key, mode, request.turn) {
             let vitality = hold.vitality.clone();
             let entry = Entry::held(hold, mode, caller);
             table.entries.insert(key.clone(), entry);
             drop(table);
-            return Admission::Granted(Place::new(self, key, id), vitality);
+            return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
+        self.io.check()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let errand = Errand::new(key.clone(), mode, deadline);
@@ -193,7 +205,8 @@ impl Queue {
         table.note_wait(id, request);
         drop(table);
         self.send(errand, deadline.map(|deadline| (id, deadline)));
-        Admission::Waiting(Acquire::new(Place::new(self, key, id), answer))
+        let place = Place::new(self, key, id);
+        Ok(Admission::Waiting(Acquire::new(place, answer)))
     }
 
     /// Takes a lock on the spot, where that needs no I/O: a turn is nobody's but this process's.
@@ -287,7 +300,7 @@ impl Queue {
             }
             Err(nobody) => {
                 drop(table);
-                self.give_back(key, nobody, None);
+                self.give_back(key, nobody, false);
             }
         }
     }
@@ -427,29 +440,28 @@ impl Queue {
         });
     }
 
-    /// A caller leaves: its wait ends, or its hold.
-    fn leave(self: &Arc<Self>, key: &ServerKey, id: u64, ack: Option<Ack>) {
+    /// A caller leaves: its wait ends, or its hold. `heard`: it wants to know how that went.
+    fn leave(self: &Arc<Self>, key: &ServerKey, id: u64, heard: bool) -> Leaving {
         let mut table = self.table();
+        let nothing = || Leaving::done(if heard { Err(UNKNOWN.into()) } else { Ok(()) });
         let Some(entry) = table.entries.get_mut(key) else {
-            return;
+            return nothing();
         };
         if let Some(waiting) = entry.remove(id) {
             table.forget_wait(id);
             drop(table);
             drop(waiting);
-            return;
+            return nothing();
         }
         match entry.let_go(id) {
-            line::LetGo::NotHolder => {}
+            line::LetGo::NotHolder => nothing(),
             line::LetGo::OthersHold(vitality) => {
                 drop(table);
-                if let Some(ack) = ack {
-                    let _ = ack.send(vitality.lost().map_or(Ok(()), Err));
-                }
+                Leaving::done(vitality.lost().map_or(Ok(()), Err))
             }
             line::LetGo::Last(hold) => {
                 drop(table);
-                self.give_back(key, hold, ack);
+                self.give_back(key, hold, heard)
             }
         }
     }
@@ -461,35 +473,28 @@ impl Queue {
         }
     }
 
-    fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, ack: Option<Ack>) {
+    fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, heard: bool) -> Leaving {
         let vitality = hold.vitality;
-        match hold.grant.give_back() {
+        let giving_back = match hold.grant.give_back() {
             GivenBack::Now(result) => {
                 let result = vitality.lost().map_or(result, Err);
-                self.given_back(key, result, ack);
+                self.advance(self.table(), key);
+                return Leaving::done(result);
             }
-            GivenBack::Later(giving_back) => {
-                let queue = self.clone();
-                let key = key.clone();
-                self.spawn(async move {
-                    // The strategy's word is the last: a session that is closed once it is free was not lost.
-                    let result = giving_back.await;
-                    queue.given_back(&key, result, ack);
-                });
+            GivenBack::Later(giving_back) => giving_back,
+        };
+        let (ack, answer) = heard.then(oneshot::channel).unzip();
+        let queue = self.clone();
+        let key = key.clone();
+        self.spawn(async move {
+            // The strategy's word is the last: a session that is closed once it is free was not lost.
+            let result = giving_back.await;
+            queue.advance(queue.table(), &key);
+            if let Some(ack) = ack {
+                let _ = ack.send(result);
             }
-        }
-    }
-
-    fn given_back(
-        self: &Arc<Self>,
-        key: &ServerKey,
-        result: Result<(), Arc<str>>,
-        ack: Option<Ack>,
-    ) {
-        self.advance(self.table(), key);
-        if let Some(ack) = ack {
-            let _ = ack.send(result);
-        }
+        });
+        answer.map_or(Leaving::done(Ok(())), Leaving::Asked)
     }
 
     /// Refuses all who wait and all who come, with this error. Holds stay until they are released.
@@ -566,7 +571,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        if self.io.check().is_err() {
+        if self.check().is_err() {
             // A forked child: closing a connection would say goodbye to the server on the parent's socket.
             std::mem::forget(std::mem::take(&mut self.table().entries));
             return;
@@ -585,8 +590,8 @@ impl Grant for Turn {
     }
 }
 
-/// Where the answer to a release goes.
-type Ack = oneshot::Sender<Result<(), Arc<str>>>;
+/// What a release is told that finds nothing to release.
+const UNKNOWN: &str = "this process did not hold the lock";
 
 /// Why a caller does not get the lock.
 #[derive(Clone)]

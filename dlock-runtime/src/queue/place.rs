@@ -40,29 +40,33 @@ impl Place {
 
     /// Leaves, and learns how it went: `Err` says why the lock was not held any more.
     pub(crate) fn leave(mut self) -> Leaving {
-        let (ack, answer) = oneshot::channel();
         self.left = true;
-        if let Err(error) = self.queue.io.check() {
-            return Leaving::Forked(error);
+        match self.queue.check() {
+            Ok(()) => self.queue.leave(&self.key, self.id, true),
+            Err(error) => Leaving::Done(Some(Err(LeaveError::Other(error)))),
         }
-        self.queue.leave(&self.key, self.id, Some(ack));
-        Leaving::Asked(answer)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         // A forked child has a copy of the place, and the parent still holds the lock.
-        if !self.left && self.queue.io.check().is_ok() {
-            self.queue.leave(&self.key, self.id, None);
+        if !self.left && self.queue.check().is_ok() {
+            drop(self.queue.leave(&self.key, self.id, false));
         }
     }
 }
 
 /// The answer to [`Place::leave`]. It needs no polling to come true.
 pub(crate) enum Leaving {
+    Done(Option<Result<(), LeaveError>>),
     Asked(oneshot::Receiver<Result<(), Arc<str>>>),
-    Forked(Error),
+}
+
+impl Leaving {
+    pub(super) fn done(result: Result<(), Arc<str>>) -> Leaving {
+        Leaving::Done(Some(result.map_err(LeaveError::Lost)))
+    }
 }
 
 /// How a release failed: the lock was not held any more, or nobody is there to say.
@@ -80,7 +84,8 @@ impl Future for Leaving {
                 Ok(result) => result.map_err(LeaveError::Lost),
                 Err(oneshot::Canceled) => Err(LeaveError::Other(Error::RuntimeStopped)),
             }),
-            Leaving::Forked(error) => Poll::Ready(Err(LeaveError::Other(error.clone()))),
+            // A second poll, as of any future that is done, finds nothing.
+            Leaving::Done(result) => result.take().map_or(Poll::Pending, Poll::Ready),
         }
     }
 }

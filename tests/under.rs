@@ -618,3 +618,23 @@ fn a_thread_may_lock_while_it_ends() {
         assert!(is_done.recv().unwrap());
     }
 }
+
+#[test]
+fn a_nested_call_still_runs_while_shutdown_waits_for_the_outer_body() {
+    let locker = memory();
+    let closing = locker.clone();
+    let shutdown = locker.scope_sync(|| {
+        outer(1, || {
+            let shutdown = thread::spawn(move || closing.shutdown_blocking(LONG));
+            while locker.lock("k/2").try_acquire_blocking().is_ok() {
+                thread::yield_now();
+            }
+            outer(1, || ()).expect("it needs nothing that is not there");
+            let refused = outer(2, || ());
+            assert!(matches!(refused, Err(Error::ShutDown)), "{refused:?}");
+            shutdown
+        })
+        .expect("held to the end")
+    });
+    assert_eq!(shutdown.join().unwrap().cut, 0);
+}

@@ -138,7 +138,8 @@ impl Queue {
         }
         let key = request.name;
         let mut table = self.table();
-        if let Some(closed) = &table.closed {
+        // A turn needs nothing new: the body that it belongs to is being waited for.
+        if let (Some(closed), None) = (&table.closed, request.turn) {
             return Err(closed.clone());
         }
         table.next_id += 1;

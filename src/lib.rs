@@ -77,7 +77,7 @@ pub use dlock_runtime::{
     Busy, Config, Current, Error, FromLockError, Guard, HoldExceeded, Holder, InitError,
     InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped,
     Skippable, Timeout, Unavailable, Unsupported, WouldDeadlock, assert_locked, check, current,
-    init, init_with, locker, shutdown,
+    init, init_with, locker, observer, shutdown,
 };
 
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod program;
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::dsn::{self, Options, bad};
 use crate::endpoint::Endpoint;
 use crate::error::InitError;
+use crate::observer::Observer;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -23,7 +25,7 @@ use crate::timeout::Timeout;
 /// let config = Config::from_dsn("memory:")?.timeout(10).namespace("billing");
 /// # Ok::<(), dlock_runtime::InitError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     endpoint: Endpoint,
     timeout: Timeout,
@@ -33,12 +35,14 @@ pub struct Config {
     heartbeat: Option<Duration>,
     max_waiters: usize,
     application_name: Option<Arc<str>>,
+    observers: Vec<Arc<dyn Observer>>,
+    redact_keys: bool,
 }
 
 impl Config {
     /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, or `memory:` for tests.
     ///
-    /// Every setter has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
+    /// Every setter but those of the telemetry has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
     ///
     /// # Errors
     ///
@@ -63,6 +67,8 @@ impl Config {
             heartbeat,
             max_waiters: max_waiters.unwrap_or(MAX_WAITERS),
             application_name: application_name.map(Arc::from),
+            observers: Vec::new(),
+            redact_keys: false,
         })
     }
 
@@ -149,6 +155,22 @@ impl Config {
         self.application_name = Some(name.into().into());
         self
     }
+
+    /// Tells an observer of every lock that is waited for, taken, given back or lost. May be called several times: each
+    /// observer hears everything. See [`observer`](crate::observer) for what one may do. Default: none, at no cost.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Config {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Whether observers see a short hash in place of each key: `#` and 12 hexadecimal digits, the same for the same
+    /// key in every process. Who can guess a key can check the guess. Default: `false`.
+    #[must_use]
+    pub fn redact_keys(mut self, redact: bool) -> Config {
+        self.redact_keys = redact;
+        self
+    }
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,6 +217,10 @@ impl Config {
 
     pub(crate) fn get_max_waiters(&self) -> usize {
         self.max_waiters
+    }
+
+    pub(crate) fn get_observers(&self) -> (&[Arc<dyn Observer>], bool) {
+        (&self.observers, self.redact_keys)
     }
 
     /// The name of this program on the server.
@@ -255,6 +281,21 @@ impl Config {
             ));
         }
         self.endpoint.check(limit)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoint", &self.endpoint)
+            .field("timeout", &self.timeout)
+            .field("namespace", &self.namespace)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("limit", &self.limit)
+            .field("heartbeat", &self.heartbeat)
+            .field("max_waiters", &self.max_waiters)
+            .field("application_name", &self.application_name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -19,6 +19,7 @@ mod io;
 mod key;
 mod lock;
 mod locker;
+pub mod observer;
 mod outcome;
 mod park;
 mod queue;

@@ -12,10 +12,14 @@ use crate::error::{Error, InitError};
 use crate::global;
 use crate::io::Io;
 use crate::lock::Lock;
+use crate::observer::Watch;
 use crate::park::block_on;
 use crate::queue::{Patience, Queue};
 use crate::scope::{self, Scoped};
 use crate::timeout::Timeout;
+
+/// How long a shutdown waits at most for the observers.
+const OBSERVERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connected server, from which locks are taken.
 ///
@@ -122,29 +126,47 @@ impl Locker {
     /// are held to be released, and closes every connection. What is still held then is lost, and its holders are
     /// told. Once is enough; a second call finds nothing to do.
     ///
+    /// Observers have what is left of the patience, but at most a second, to hear of everything.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the locker refusing, with its connections open.
     pub async fn shutdown(&self, patience: Duration) -> Report {
         let queue = &self.inner.queue;
+        let end = Instant::now().checked_add(patience);
         queue.close(&Error::ShutDown);
         if queue.io().check().is_err() {
             return Report::default();
         }
-        let (reply, answer) = oneshot::channel::<()>();
         let draining = queue.clone();
-        let task = queue.io().spawn(
+        self.within(patience, async move { draining.drained().await })
+            .await;
+        let report = Report { cut: queue.held() };
+        queue.cut("dlock was shut down");
+        if let Some(told) = queue.watch().and_then(|watch| watch.told()) {
+            let rest = end.map_or(OBSERVERS_WITHIN, |end| {
+                end.saturating_duration_since(Instant::now())
+            });
+            let told = async move {
+                let _ = told.await;
+            };
+            self.within(rest.min(OBSERVERS_WITHIN), told).await;
+        }
+        report
+    }
+
+    /// Waits for something, for a while. The clock is the I/O thread's.
+    async fn within(&self, patience: Duration, wait: impl Future<Output = ()> + Send + 'static) {
+        let (reply, answer) = oneshot::channel::<()>();
+        let task = self.inner.queue.io().spawn(
             async move {
-                let _ = tokio::time::timeout(patience, draining.drained()).await;
+                let _ = tokio::time::timeout(patience, wait).await;
                 drop(reply);
             },
             |_| {},
         );
         let _abort = AbortOnDrop(task);
         let _ = answer.await;
-        let report = Report { cut: queue.held() };
-        queue.cut("dlock was shut down");
-        report
     }
 
     /// As [`shutdown`](Self::shutdown), for callers that are not async.
@@ -194,10 +216,12 @@ impl Drop for AbortOnDrop {
 
 /// Runs on the I/O thread.
 async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
+    let (observers, redact) = config.get_observers();
+    let watch = Watch::start(observers, redact)?;
     let Opened { backend, server } = backend::open(&config).await?;
     Ok(Locker {
         inner: Arc::new(Inner {
-            queue: Queue::new(backend, io),
+            queue: Queue::new(backend, io, watch),
             config,
             server,
         }),

@@ -52,7 +52,7 @@ pub(super) struct Waiting {
     pub(super) name_holder: bool,
     pub(super) since: Instant,
     /// Whether it came to wait, and not for one try.
-    timed: bool,
+    pub(super) timed: bool,
     /// Others of this process held the lock meanwhile.
     pub(super) saw_it_held: bool,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,

@@ -10,6 +10,7 @@ mod line;
 mod place;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +21,12 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
-use crate::error::{Busy, Error, Holder, Lost, Refused, Unavailable};
+use crate::error::{Error, Holder, Lost, Refused};
 use crate::hold::Vitality;
 use crate::hold::frame::Frame;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
+use crate::observer::Watch;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, State, Waiting};
@@ -82,6 +84,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Queue {
     backend: Arc<dyn Backend>,
     io: Arc<Io>,
+    /// For the observers, where there are some.
+    watch: Option<Arc<Watch>>,
     /// Locks of this process alone: a forked child has its own.
     local: bool,
     table: Mutex<Table>,
@@ -98,11 +102,16 @@ struct Table {
 }
 
 impl Queue {
-    pub(crate) fn new(backend: Arc<dyn Backend>, io: Arc<Io>) -> Arc<Queue> {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        io: Arc<Io>,
+        watch: Option<Arc<Watch>>,
+    ) -> Arc<Queue> {
         Arc::new(Queue {
             local: backend.is_local(),
             backend,
             io,
+            watch,
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 next_id: 0,
@@ -115,6 +124,10 @@ impl Queue {
 
     pub(crate) fn io(&self) -> &Io {
         &self.io
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
     }
 
     /// An error in a process that was forked after the locker connected.
@@ -154,6 +167,7 @@ impl Queue {
         };
         if let Some(vitality) = entry.share(caller, request.mode) {
             drop(table);
+            self.watch_grant(id, request, &vitality);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
         if !matches!(request.patience, Patience::OneTry { .. }) {
@@ -166,10 +180,14 @@ impl Queue {
         let Some(entry) = table.entries.get_mut(key) else {
             return Err(Error::RuntimeStopped);
         };
+        self.watch_request(id, request);
         if let Some(refusal) = entry.refusal_of(&waiting) {
             drop(table);
             self.refuse(key, waiting, refusal);
         } else {
+            if let (Some(watch), true) = (&self.watch, waiting.timed) {
+                watch.waits(id, true);
+            }
             entry.push(waiting);
             table.note_wait(id, request);
             drop(table);
@@ -194,12 +212,14 @@ impl Queue {
             let entry = Entry::held(hold, mode, caller);
             table.entries.insert(key.clone(), entry);
             drop(table);
+            self.watch_grant(id, request, &vitality);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
         self.io.check()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let errand = Errand::new(key.clone(), mode, deadline);
+        self.watch_request(id, request);
         table
             .entries
             .insert(key.clone(), Entry::taking(errand.clone(), waiting));
@@ -267,7 +287,7 @@ impl Queue {
                         message,
                         source,
                     }));
-                    let _ = waiting.reply.send(Err(error));
+                    self.deny(waiting, error);
                 }
             }
         }
@@ -290,7 +310,15 @@ impl Queue {
                 for waiting in granted.iter().chain(&refused) {
                     table.forget_wait(waiting.caller.id);
                 }
+                // Under the mutex: the release, which may come at once, is reported behind the grant.
+                let unguarded = self.watch.as_ref().is_some_and(|watch| {
+                    let ids = granted.iter().map(|waiting| waiting.caller.id);
+                    ids.fold(false, |any, id| any | watch.is_granted(id, &vitality))
+                });
                 drop(table);
+                if unguarded {
+                    self.guard(&vitality);
+                }
                 for waiting in granted {
                     // Whoever is gone meanwhile still has its place, and leaving the place gives back.
                     let _ = waiting.reply.send(Ok(vitality.clone()));
@@ -301,7 +329,7 @@ impl Queue {
             }
             Err(nobody) => {
                 drop(table);
-                self.give_back(key, nobody, false);
+                self.give_back(key, nobody, None, false);
             }
         }
     }
@@ -346,6 +374,18 @@ impl Queue {
             return;
         };
         let refused = entry.remove_one_tries();
+        if let Some(watch) = &self.watch {
+            for waiting in &entry.line {
+                match &refusal {
+                    Refusal::Trouble(trouble) => {
+                        watch.has_trouble(waiting.caller.id, &trouble.reason);
+                    }
+                    Refusal::HeldHere | Refusal::HeldElsewhere { .. } => {
+                        watch.waits(waiting.caller.id, false);
+                    }
+                }
+            }
+        }
         for waiting in &refused {
             table.forget_wait(waiting.caller.id);
         }
@@ -417,13 +457,13 @@ impl Queue {
                     this_process: true,
                     ..Holder::default()
                 };
-                return waiting.busy(Some(here));
+                return self.deny_busy(waiting, Some(here));
             }
-            Refusal::Trouble(trouble) => return waiting.unavailable(trouble),
+            Refusal::Trouble(trouble) => return self.deny_unavailable(waiting, trouble),
             Refusal::HeldElsewhere { asked_now } => waiting.name_holder || !asked_now,
         };
         if !ask {
-            return waiting.busy(None);
+            return self.deny_busy(waiting, None);
         }
         // The query says who it is, and that the server is still there to ask: a wait that the network ate must
         // not be called busy.
@@ -431,12 +471,15 @@ impl Queue {
         let key = key.clone();
         self.spawn(async move {
             match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
-                Ok(Ok(holder)) => waiting.busy(holder),
-                Ok(Err(trouble)) => waiting.unavailable(trouble),
-                Err(_) => waiting.unavailable(Trouble {
-                    reason: "the server stopped answering during the wait".into(),
-                    source: None,
-                }),
+                Ok(Ok(holder)) => queue.deny_busy(waiting, holder),
+                Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
+                Err(_) => {
+                    let trouble = Trouble {
+                        reason: "the server stopped answering during the wait".into(),
+                        source: None,
+                    };
+                    queue.deny_unavailable(waiting, trouble);
+                }
             }
         });
     }
@@ -452,17 +495,27 @@ impl Queue {
             table.forget_wait(id);
             drop(table);
             drop(waiting);
+            if let Some(watch) = &self.watch {
+                watch.is_cancelled(id);
+            }
             return nothing();
         }
         match entry.let_go(id) {
             line::LetGo::NotHolder => nothing(),
             line::LetGo::OthersHold(vitality) => {
                 drop(table);
-                Leaving::done(vitality.lost().map_or(Ok(()), Err))
+                let result = vitality.lost().map_or(Ok(()), Err);
+                if let Some(watch) = &self.watch {
+                    watch.has_left(id, &result);
+                }
+                Leaving::done(result)
             }
             line::LetGo::Last(hold) => {
                 drop(table);
-                self.give_back(key, hold, heard)
+                if let Some(watch) = &self.watch {
+                    watch.leaves(id);
+                }
+                self.give_back(key, hold, Some(id), heard)
             }
         }
     }
@@ -474,11 +527,19 @@ impl Queue {
         }
     }
 
-    fn give_back(self: &Arc<Self>, key: &ServerKey, hold: Hold, heard: bool) -> Leaving {
+    /// `id`: who held it.
+    fn give_back(
+        self: &Arc<Self>,
+        key: &ServerKey,
+        hold: Hold,
+        id: Option<u64>,
+        heard: bool,
+    ) -> Leaving {
         let vitality = hold.vitality;
         let giving_back = match hold.grant.give_back() {
             GivenBack::Now(result) => {
                 let result = vitality.lost().map_or(result, Err);
+                self.watch_release(id, &result);
                 self.advance(self.table(), key);
                 return Leaving::done(result);
             }
@@ -490,6 +551,7 @@ impl Queue {
         self.spawn(async move {
             // The strategy's word is the last: a session that is closed once it is free was not lost.
             let result = giving_back.await;
+            queue.watch_release(id, &result);
             queue.advance(queue.table(), &key);
             if let Some(ack) = ack {
                 let _ = ack.send(result);
@@ -508,7 +570,7 @@ impl Queue {
         table.nested.clear();
         drop(table);
         for waiting in refused {
-            let _ = waiting.reply.send(Err(error.clone()));
+            self.deny(waiting, error.clone());
         }
     }
 
@@ -536,6 +598,9 @@ impl Queue {
     /// Ends every hold and closes every connection.
     pub(crate) fn cut(&self, reason: &str) {
         self.backend.close(reason);
+        if let Some(watch) = &self.watch {
+            watch.is_cut();
+        }
     }
 
     /// Does something on the I/O thread after a while.
@@ -575,6 +640,8 @@ impl Drop for Queue {
         if self.check().is_err() {
             // A forked child: closing a connection would say goodbye to the server on the parent's socket.
             std::mem::forget(std::mem::take(&mut self.table().entries));
+            // The thread of the observers may have had the channel in its hands when the process was forked.
+            std::mem::forget(self.watch.take());
             return;
         }
         // Nobody has a place any more, so nothing is held; the connections go with the last locker.
@@ -603,27 +670,6 @@ enum Refusal {
         asked_now: bool,
     },
     Trouble(Trouble),
-}
-
-impl Waiting {
-    fn busy(self, holder: Option<Holder>) {
-        let error = Error::Busy(Arc::new(Busy {
-            waited: self.waited(),
-            key: self.key.to_shared(),
-            holder,
-        }));
-        let _ = self.reply.send(Err(error));
-    }
-
-    fn unavailable(self, trouble: Trouble) {
-        let error = Error::Unavailable(Arc::new(Unavailable {
-            waited: self.waited(),
-            key: self.key.to_shared(),
-            reason: trouble.reason,
-            source: trouble.source,
-        }));
-        let _ = self.reply.send(Err(error));
-    }
 }
 
 pub(crate) fn lost(key: &str, reason: &str) -> Error {

@@ -87,7 +87,7 @@ fn queue(io: Arc<Io>, takes: Takes) -> (Arc<Queue>, Arc<AtomicBool>) {
         takes,
         touched: touched.clone(),
     };
-    (Queue::new(Arc::new(backend), io), touched)
+    (Queue::new(Arc::new(backend), io, None), touched)
 }
 
 fn io() -> Arc<Io> {

@@ -71,6 +71,8 @@
 //! - `postgres`, `mysql` (both on by default): the servers. MariaDB comes with `mysql`.
 //! - `tls`: encrypted connections, by rustls with ring. `sslmode` and its MySQL counterparts are honoured, or refused
 //!   by name.
+//! - `tracing`, `metrics`: an [`observer`] that writes what happens to the locks as events of `tracing`, and one that counts
+//!   it for the crate `metrics`. Each has to be given to [`Config::observer`].
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{

@@ -24,7 +24,10 @@ enum Heard {
     Failed(Failed),
     Released(Released),
     Lost(Loss),
-    #[expect(dead_code, reason = "shown when it comes: a lock in memory is always to be had")]
+    #[expect(
+        dead_code,
+        reason = "shown when it comes: a lock in memory is always to be had"
+    )]
     Unavailable(Outage),
 }
 

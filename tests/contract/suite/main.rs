@@ -20,6 +20,7 @@ mod exclusion;
 mod global;
 mod keys;
 mod loss;
+mod observing;
 mod order;
 mod release;
 mod runtimes;
@@ -106,6 +107,12 @@ table::contract! {
         a_cut_during_the_wait_does_not_end_it: servers,
         a_frozen_server_is_unavailable: own_server,
         a_server_out_of_reach_fails_the_start: servers,
+    }
+    observing {
+        observers_hear_of_every_hold_of_a_killed_session: servers,
+        observers_hear_of_a_loss_that_the_release_finds: servers,
+        observers_hear_of_a_wait_and_its_end: servers,
+        an_unlimited_wait_tells_observers_of_the_outage: servers,
     }
     validity {
         a_cut_off_holder_is_told_before_others_get_in: servers,

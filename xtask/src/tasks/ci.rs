@@ -23,12 +23,12 @@ const FEATURE_SETS: [(&str, &[&str]); 7] = [
     ),
     ("mysql", &["--no-default-features", "--features=mysql"]),
     (
-        "postgres, tls",
-        &["--no-default-features", "--features=postgres,tls"],
+        "postgres, tls, metrics",
+        &["--no-default-features", "--features=postgres,tls,metrics"],
     ),
     (
-        "mysql, tls",
-        &["--no-default-features", "--features=mysql,tls"],
+        "mysql, tls, tracing",
+        &["--no-default-features", "--features=mysql,tls,tracing"],
     ),
 ];
 

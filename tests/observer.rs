@@ -146,8 +146,8 @@ fn a_wait_for_this_process_is_local() {
     let (locker, heard) = observed(store());
     let guard = locker.lock("k").acquire_blocking().expect("free");
     assert!(matches!(next(&heard), Heard::Acquired(_)));
-    let waiting = locker.clone();
-    let waiter = thread::spawn(move || waiting.lock("k").timeout(SOON).acquire_blocking());
+    let line = locker.clone();
+    let waiter = thread::spawn(move || line.lock("k").timeout(SOON).acquire_blocking());
     let Heard::Wait(wait) = next(&heard) else {
         panic!("it waits");
     };
@@ -228,8 +228,8 @@ fn a_shutdown_loses_what_is_held_and_fails_who_waits() {
     ];
     assert!(matches!(next(&heard), Heard::Acquired(_)));
     assert!(matches!(next(&heard), Heard::Acquired(_)));
-    let waiting = locker.clone();
-    let waiter = thread::spawn(move || waiting.lock("a").timeout(SOON).acquire_blocking());
+    let line = locker.clone();
+    let waiter = thread::spawn(move || line.lock("a").timeout(SOON).acquire_blocking());
     assert!(matches!(next(&heard), Heard::Wait(_)));
     assert_eq!(locker.shutdown_blocking(Duration::ZERO).cut, 2);
     assert!(waiter.join().expect("no panic").is_err());
@@ -298,8 +298,9 @@ fn a_stuck_observer_delays_nobody_and_what_it_misses_is_counted() {
     let Heard::Acquired(_) = next(&heard) else {
         panic!("acquired");
     };
-    let waited = (0..1024).map(|_| next(&heard)).count();
-    assert_eq!(waited, 1024);
+    for _ in 0..1024 {
+        next(&heard);
+    }
     locker.shutdown_blocking(LONG);
     // Beside the 1024 events that waited: 1 + 2000 + 1 events came meanwhile.
     let counts = *last.0.lock().expect("the counts");

@@ -197,7 +197,7 @@ async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
     let Opened { backend, server } = backend::open(&config).await?;
     Ok(Locker {
         inner: Arc::new(Inner {
-            queue: Queue::new(backend, io),
+            queue: Queue::new(backend, io, config.get_hand_over()),
             config,
             server,
         }),

@@ -60,6 +60,12 @@
 //! # }
 //! ```
 //!
+//! # Inside a body
+//!
+//! [`check`] tells whether the lock is still held: a long synchronous body calls it between two steps. [`current`] is the
+//! lock that the code runs under, and can be taken along to other threads. [`assert_locked!`] is for functions that rely on
+//! their caller's lock. A locked function that a body calls under the same key runs under the body's hold.
+//!
 //! # Any runtime, or none
 //!
 //! All connections live on one thread of their own. Callers may be plain threads, tokio tasks of either flavour, smol

@@ -100,6 +100,20 @@ fn another_thread_does_not_inherit() {
 }
 
 #[test]
+fn the_jobs_of_a_thread_pool_do_not_inherit() {
+    let locker = memory();
+    let other = locker.clone();
+    let jobs = locker.scope_sync(|| {
+        outer(1, move || {
+            let job = || other.scope_sync(|| outer(1, || ()));
+            rayon::join(job, job)
+        })
+    });
+    let (first, second) = jobs.unwrap();
+    assert!(first.unwrap_err().is_busy() && second.unwrap_err().is_busy());
+}
+
+#[test]
 fn the_tasks_of_a_runtime_that_a_body_drives_do_not_inherit() {
     let locker = memory();
     let other = locker.clone();

@@ -221,7 +221,7 @@ async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
     let Opened { backend, server } = backend::open(&config).await?;
     Ok(Locker {
         inner: Arc::new(Inner {
-            queue: Queue::new(backend, io, watch),
+            queue: Queue::new(backend, io, config.get_hand_over(), watch),
             config,
             server,
         }),

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) max_waiters: Option<usize>,
     pub(crate) application_name: Option<String>,
+    pub(crate) hand_over: Option<u32>,
+    pub(crate) hand_over_time: Option<Duration>,
 }
 
 impl Options {
@@ -28,6 +30,8 @@ impl Options {
         "heartbeat",
         "max_waiters",
         "application_name",
+        "hand_over",
+        "hand_over_time",
         "strategy",
     ];
 
@@ -43,6 +47,8 @@ impl Options {
             heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
             max_waiters: query.take_as(&["max_waiters"], "a whole number from 1", whole)?,
             application_name: query.take(&["application_name"])?,
+            hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
+            hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             ..Options::of_memory(query)?
         })
     }

@@ -8,7 +8,7 @@ use futures_channel::oneshot;
 use smallvec::{SmallVec, smallvec};
 use tokio::task::AbortHandle;
 
-use super::{ANSWERS_WITHIN, Origin, Patience, Refusal, Request};
+use super::{ANSWERS_WITHIN, HandOver, Origin, Patience, Refusal, Request};
 use crate::backend::{Errand, Hold, Progress};
 use crate::error::Error;
 use crate::hold::Vitality;
@@ -29,9 +29,36 @@ pub(super) enum State {
         hold: Hold,
         mode: Mode,
         holders: SmallVec<[Caller; 1]>,
+        stretch: Stretch,
     },
     /// It goes back to the server.
     GivingBack,
+}
+
+/// How long this process has had the lock without the server's others getting their turn.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    since: Instant,
+    /// How often it was handed over.
+    times: u32,
+}
+
+impl Stretch {
+    pub(super) fn begin() -> Stretch {
+        Stretch {
+            since: Instant::now(),
+            times: 0,
+        }
+    }
+
+    /// The stretch with one more hand-over, if that is within the bounds.
+    fn longer(self, bounds: HandOver) -> Option<Stretch> {
+        let within = self.times < bounds.times && self.since.elapsed() < bounds.time;
+        within.then_some(Stretch {
+            times: self.times + 1,
+            ..self
+        })
+    }
 }
 
 /// Somebody who waits or holds.
@@ -76,8 +103,8 @@ pub(super) enum LetGo {
     NotHolder,
     /// Other readers still do.
     OthersHold(Arc<Vitality>),
-    /// It has to go back.
-    Last(Hold),
+    /// It has to go back, or to the next in line.
+    Last(Hold, Mode, Stretch),
 }
 
 impl Waiting {
@@ -119,6 +146,7 @@ impl Entry {
                 hold,
                 mode,
                 holders: smallvec![holder],
+                stretch: Stretch::begin(),
             },
         }
     }
@@ -137,6 +165,7 @@ impl Entry {
                 hold,
                 mode: Mode::Shared,
                 holders,
+                ..
             } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
                 holders.push(caller);
                 Some(hold.vitality.clone())
@@ -242,6 +271,7 @@ impl Entry {
         &mut self,
         hold: Hold,
         mode: Mode,
+        stretch: Stretch,
     ) -> Result<(SmallVec<[Waiting; 1]>, Vec<Waiting>), Hold> {
         let mut granted = SmallVec::new();
         let mut holders = SmallVec::new();
@@ -260,6 +290,7 @@ impl Entry {
             hold,
             mode,
             holders,
+            stretch,
         };
         for waiting in &mut self.line {
             waiting.saw_it_held = true;
@@ -277,6 +308,19 @@ impl Entry {
         }
     }
 
+    /// Whether the next in line can have the lock as it is, without the server: the stretch that this begins.
+    pub(super) fn next_stretch(
+        &self,
+        hold: &Hold,
+        mode: Mode,
+        stretch: Stretch,
+        bounds: HandOver,
+    ) -> Option<Stretch> {
+        let first = self.line.front()?;
+        let suits = first.mode == mode && hold.vitality.stands_quietly();
+        suits.then(|| stretch.longer(bounds)).flatten()
+    }
+
     /// A holder lets go.
     pub(super) fn let_go(&mut self, id: u64) -> LetGo {
         let State::Held { hold, holders, .. } = &mut self.state else {
@@ -290,7 +334,12 @@ impl Entry {
             return LetGo::OthersHold(hold.vitality.clone());
         }
         match std::mem::replace(&mut self.state, State::GivingBack) {
-            State::Held { hold, .. } => LetGo::Last(hold),
+            State::Held {
+                hold,
+                mode,
+                stretch,
+                ..
+            } => LetGo::Last(hold, mode, stretch),
             State::Taking(_) | State::GivingBack => LetGo::NotHolder,
         }
     }

@@ -29,7 +29,7 @@ use crate::key::{Key, Mode, ServerKey};
 use crate::observer::Watch;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
-use line::{Caller, Entry, State, Waiting};
+use line::{Caller, Entry, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
 
 /// How long the server may take, once a deadline has passed, to answer a try that is under way or to say who holds
@@ -80,6 +80,13 @@ pub(crate) struct Request<'a> {
     pub(crate) parks: bool,
 }
 
+/// How long a lock may go from caller to caller inside this process before the others get their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandOver {
+    pub(crate) times: u32,
+    pub(crate) time: Duration,
+}
+
 /// The lines of one locker.
 pub(crate) struct Queue {
     backend: Arc<dyn Backend>,
@@ -88,6 +95,7 @@ pub(crate) struct Queue {
     watch: Option<Arc<Watch>>,
     /// Locks of this process alone: a forked child has its own.
     local: bool,
+    hand_over: HandOver,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -105,10 +113,12 @@ impl Queue {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
         io: Arc<Io>,
+        hand_over: HandOver,
         watch: Option<Arc<Watch>>,
     ) -> Arc<Queue> {
         Arc::new(Queue {
             local: backend.is_local(),
+            hand_over,
             backend,
             io,
             watch,
@@ -268,7 +278,9 @@ impl Queue {
             return;
         };
         match taken {
-            Taken::Held(hold) => self.hand_out(table, &errand.key, errand.mode, hold),
+            Taken::Held(hold) => {
+                self.hand_out(table, &errand.key, errand.mode, hold, Stretch::begin());
+            }
             Taken::CalledOff => self.advance(table, &errand.key),
             Taken::Refused {
                 code,
@@ -300,12 +312,13 @@ impl Queue {
         key: &ServerKey,
         mode: Mode,
         hold: Hold,
+        stretch: Stretch,
     ) {
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
         let vitality = hold.vitality.clone();
-        match entry.grant(hold, mode) {
+        match entry.grant(hold, mode, stretch) {
             Ok((granted, refused)) => {
                 for waiting in granted.iter().chain(&refused) {
                     table.forget_wait(waiting.caller.id);
@@ -342,7 +355,7 @@ impl Queue {
         if let Some(first) = entry.line.front() {
             let mode = first.mode;
             if let Some(hold) = self.take_now(key, mode, first.turn.as_ref()) {
-                return self.hand_out(table, key, mode, hold);
+                return self.hand_out(table, key, mode, hold, Stretch::begin());
             }
             let errand = Errand::new(key.clone(), mode, entry.patience());
             entry.state = State::Taking(errand.clone());
@@ -510,7 +523,16 @@ impl Queue {
                 }
                 Leaving::done(result)
             }
-            line::LetGo::Last(hold) => {
+            line::LetGo::Last(hold, mode, stretch) => {
+                let stretch = entry.next_stretch(&hold, mode, stretch, self.hand_over);
+                // In memory there is nobody to save a round trip to, and the store lets all lockers take turns.
+                if let Some(stretch) = stretch.filter(|_| !self.local) {
+                    let vitality = hold.vitality.clone();
+                    // It stood a moment ago. Under the mutex: the next holder's grant is reported behind the release.
+                    self.watch_release(Some(id), &Ok(()));
+                    self.hand_out(table, key, mode, hold, stretch);
+                    return Leaving::done(vitality.lost().map_or(Ok(()), Err));
+                }
                 drop(table);
                 if let Some(watch) = &self.watch {
                     watch.leaves(id);

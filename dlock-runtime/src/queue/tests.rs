@@ -82,12 +82,25 @@ fn hold(valid_until: Option<Moment>, touched: &Arc<AtomicBool>) -> Hold {
 }
 
 fn queue(io: Arc<Io>, takes: Takes) -> (Arc<Queue>, Arc<AtomicBool>) {
+    handing_over(0, io, takes)
+}
+
+fn handing_over(times: u32, io: Arc<Io>, takes: Takes) -> (Arc<Queue>, Arc<AtomicBool>) {
     let touched = Arc::new(AtomicBool::new(false));
     let backend = Scripted {
         takes,
         touched: touched.clone(),
     };
-    (Queue::new(Arc::new(backend), io, None), touched)
+    let queue = Queue::new(Arc::new(backend), io, hand_over(times), None);
+    (queue, touched)
+}
+
+/// How often a lock is handed over in the tests of that; in the others never.
+fn hand_over(times: u32) -> HandOver {
+    HandOver {
+        times,
+        time: Duration::from_secs(60),
+    }
 }
 
 fn io() -> Arc<Io> {
@@ -240,4 +253,57 @@ fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
         Ok(Admission::Granted(place, vitality)) => (place, vitality),
         Err(error) => panic!("{error}"),
     }
+}
+
+#[test]
+fn a_lock_is_handed_over_so_often_and_then_goes_back_to_the_server() {
+    let (errands, sent) = mpsc::channel();
+    let (queue, _) = handing_over(
+        3,
+        io(),
+        Box::new(move |_| {
+            let _ = errands.send(());
+            let hold = hold(None, &Arc::default());
+            std::future::ready(Taken::Held(hold)).boxed()
+        }),
+    );
+    let waits: Vec<Acquire> = (0..6)
+        .map(|_| match ask(&queue, Mode::Exclusive, Patience::Forever) {
+            Ok(Admission::Waiting(acquire)) => acquire,
+            _ => panic!("the scripted backend takes nothing on the spot"),
+        })
+        .collect();
+    let mut fetched = Vec::new();
+    for acquire in waits {
+        let (place, _) = block_on(acquire).expect("its turn");
+        fetched.push(sent.try_iter().count());
+        assert!(block_on(place.leave()).is_ok());
+    }
+    // The first comes from the server, three follow without it, and the fifth comes from the server again.
+    assert_eq!(fetched, [1, 0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_lock_that_is_lost_is_not_handed_over() {
+    let (lost, losses) = mpsc::channel();
+    let (queue, _) = handing_over(
+        3,
+        io(),
+        Box::new(move |_| {
+            let hold = hold(None, &Arc::default());
+            let _ = lost.send(hold.vitality.clone());
+            std::future::ready(Taken::Held(hold)).boxed()
+        }),
+    );
+    let mut waits = (0..2).map(|_| match ask(&queue, Mode::Exclusive, Patience::Forever) {
+        Ok(Admission::Waiting(acquire)) => acquire,
+        _ => panic!("the scripted backend takes nothing on the spot"),
+    });
+    let (first, second) = (waits.next(), waits.next());
+    let (place, _) = block_on(first.expect("one")).expect("its turn");
+    losses.recv().expect("the first hold").lose("killed");
+    assert!(block_on(place.leave()).is_err());
+    let (place, vitality) = block_on(second.expect("two")).expect("its turn");
+    assert!(vitality.stands(), "it comes from the server");
+    assert!(block_on(place.leave()).is_ok());
 }

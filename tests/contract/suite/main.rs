@@ -112,6 +112,7 @@ table::contract! {
         observers_hear_of_every_hold_of_a_killed_session: servers,
         observers_hear_of_a_loss_that_the_release_finds: servers,
         observers_hear_of_a_wait_and_its_end: servers,
+        observers_hear_of_a_hand_over_as_of_a_release: servers,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
     }
     validity {

@@ -131,6 +131,24 @@ pub(crate) fn observers_hear_of_a_wait_and_its_end(site: &Site) {
     hears_nothing_more(&locker, &heard);
 }
 
+pub(crate) fn observers_hear_of_a_hand_over_as_of_a_release(site: &Site) {
+    let (locker, heard) = observed(site, site.config());
+    let guard = site.lock(&locker, "over").acquire_blocking().expect("free");
+    hears(&heard, "acquired", "over");
+    let next = site.lock(&locker, "over");
+    thread::scope(|scope| {
+        let next = scope.spawn(|| next.acquire_blocking());
+        hears(&heard, "waits here", "over");
+        guard.release_blocking().expect("held to the end");
+        let guard = next.join().expect("no panic").expect("its turn");
+        hears(&heard, "released", "over");
+        hears(&heard, "acquired", "over");
+        drop(guard);
+        hears(&heard, "released", "over");
+    });
+    hears_nothing_more(&locker, &heard);
+}
+
 pub(crate) fn an_unlimited_wait_tells_observers_of_the_outage(site: &Site) {
     let mut proxy = site.proxy();
     let config = site.config_via(&proxy);

@@ -1,8 +1,10 @@
 //! `cargo xtask ci`: everything that must pass before a change lands.
 
 use std::{
+    env, fs,
+    path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -77,10 +79,33 @@ impl Steps<'_> {
             ],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )?;
+        self.packages()
+    }
+
+    /// Packages what is published, and builds the packages as a user would get them.
+    ///
+    /// Cargo takes a version that it has unpacked or built once for unchangeable, also that of a package that is not
+    /// published yet. So each run has a folder of its own, and with it a registry that cargo has not seen before.
+    fn packages(&mut self) -> Result<()> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let folder = workspace.join("target").join(format!("packages-{now}"));
+        let path = folder.display().to_string();
         // A tree with changes is packaged too: what is tested is what lies there.
-        let mut arguments = vec!["package", "--locked", "--allow-dirty"];
+        let mut arguments = vec![
+            "package",
+            "--locked",
+            "--allow-dirty",
+            "--target-dir",
+            &path,
+        ];
         arguments.extend(PUBLISHED.iter().flat_map(|name| ["--package", name]));
-        self.cargo("packages", &arguments, &[])
+        let outcome = self.cargo("packages", &arguments, &[]);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        forget_unpacked()?;
+        outcome
     }
 
     fn cargo(&mut self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
@@ -102,4 +127,30 @@ impl Steps<'_> {
         self.done.push((name.to_owned(), start.elapsed()));
         Ok(())
     }
+}
+
+/// Removes what cargo has unpacked of packages that are not published: they lie where no registry's name is, and
+/// nobody reads them again.
+fn forget_unpacked() -> Result<()> {
+    let home = env::var_os("CARGO_HOME").map_or_else(
+        || env::home_dir().map(|home| home.join(".cargo")),
+        |home| Some(PathBuf::from(home)),
+    );
+    let Some(unpacked) = home.and_then(|home| home.join("registry/src").read_dir().ok()) else {
+        return Ok(());
+    };
+    for registry in unpacked {
+        let registry = registry?;
+        if !registry.file_name().to_string_lossy().starts_with('-') {
+            continue;
+        }
+        for package in registry.path().read_dir()? {
+            let package = package?;
+            let name = package.file_name().to_string_lossy().into_owned();
+            if PUBLISHED.iter().any(|ours| name.starts_with(ours)) {
+                fs::remove_dir_all(package.path())?;
+            }
+        }
+    }
+    Ok(())
 }

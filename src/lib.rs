@@ -74,10 +74,10 @@
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
-    Busy, Config, Current, Error, FromLockError, Guard, HoldExceeded, Holder, InitError,
-    InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped,
-    Skippable, Timeout, Unavailable, Unsupported, WouldDeadlock, assert_locked, check, current,
-    init, init_with, locker, shutdown,
+    Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard, HoldExceeded, Holder,
+    InitError, InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Reach, Refused,
+    Report, Scoped, Skippable, Strategy, Timeout, Unavailable, Unsupported, WouldDeadlock,
+    assert_locked, check, current, init, init_with, locker, shutdown,
 };
 
 #[doc(hidden)]

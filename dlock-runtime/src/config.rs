@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::dsn::{self, Options, bad};
 use crate::endpoint::Endpoint;
 use crate::error::InitError;
+use crate::hazard::{Hazard, Hazards};
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -33,6 +34,7 @@ pub struct Config {
     heartbeat: Option<Duration>,
     max_waiters: usize,
     application_name: Option<Arc<str>>,
+    allowed: Hazards,
 }
 
 impl Config {
@@ -53,6 +55,7 @@ impl Config {
             heartbeat,
             max_waiters,
             application_name,
+            allow,
         } = options;
         Ok(Config {
             endpoint,
@@ -63,6 +66,7 @@ impl Config {
             heartbeat,
             max_waiters: max_waiters.unwrap_or(MAX_WAITERS),
             application_name: application_name.map(Arc::from),
+            allowed: allow.unwrap_or_default(),
         })
     }
 
@@ -149,6 +153,14 @@ impl Config {
         self.application_name = Some(name.into().into());
         self
     }
+
+    /// Accepts something that is otherwise refused at start-up, because locks are weaker there: see [`Hazard`]. Adds to
+    /// what was allowed before, in the DSN too. Default: nothing. Without effect on `memory:`.
+    #[must_use]
+    pub fn allow(mut self, hazard: Hazard) -> Config {
+        self.allowed.insert(hazard);
+        self
+    }
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -191,6 +203,10 @@ impl Config {
     pub(crate) fn get_heartbeat(&self) -> Duration {
         self.heartbeat
             .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
+    }
+
+    pub(crate) fn get_allowed(&self) -> &Hazards {
+        &self.allowed
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {

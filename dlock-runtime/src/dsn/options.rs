@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::query::Query;
 use crate::error::InitError;
+use crate::hazard::{Hazard, Hazards};
 use crate::timeout::Timeout;
 
 /// What the DSN says about dlock's behaviour; `None` where it says nothing.
@@ -16,6 +17,7 @@ pub(crate) struct Options {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) max_waiters: Option<usize>,
     pub(crate) application_name: Option<String>,
+    pub(crate) allow: Option<Hazards>,
 }
 
 impl Options {
@@ -29,6 +31,7 @@ impl Options {
         "max_waiters",
         "application_name",
         "strategy",
+        "allow",
     ];
 
     /// The options that have an effect without a server.
@@ -43,6 +46,7 @@ impl Options {
             heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
             max_waiters: query.take_as(&["max_waiters"], "a whole number from 1", whole)?,
             application_name: query.take(&["application_name"])?,
+            allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             ..Options::of_memory(query)?
         })
     }
@@ -72,6 +76,11 @@ fn take_strategy(query: &mut Query) -> Result<(), InitError> {
         )),
         Some(value) => Err(query.wrong_value(names, value, "session")),
     }
+}
+
+fn hazards() -> String {
+    let names = Hazard::ALL.map(Hazard::name).join(", ");
+    format!("one or more of {names}, separated by commas")
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

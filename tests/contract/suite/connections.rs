@@ -1,8 +1,57 @@
 //! How many connections it takes.
 
-use dlock::{Guard, Lock};
+use dlock::{Guard, Lock, Reach, Strategy};
 
-use crate::site::{Site, run};
+use crate::place::{Family, Place};
+use crate::site::{Site, run, until};
+
+pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(site: &Site) {
+    let holder = site.locker();
+    let guard = site.lock(&holder, "key").acquire_blocking().expect("free");
+    // The holder's own second connection goes when nobody has needed it for a while.
+    until("the holder has one connection", || {
+        site.sessions() == site.holders("key")
+    });
+
+    let before = site.sessions();
+    let locker = site.locker();
+    let started = site.sessions();
+    assert_eq!(started.len(), before.len() + 2);
+    let capabilities = locker.capabilities();
+    assert!(capabilities.proved);
+    assert!(capabilities.found.is_empty(), "{capabilities:?}");
+    assert_eq!(capabilities.behind_pooler, Some(false));
+
+    run(async {
+        let lock = site.lock(&locker, "key");
+        let waiting = tokio::spawn(async move { lock.acquire().await });
+        site.until_waiting(1);
+        assert_eq!(site.sessions(), started, "no other connection was opened");
+        assert!(started.contains(&site.waiters()[0]));
+        guard.release().await.expect("held to the end");
+        let guard = waiting.await.expect("no panic").expect("its turn");
+        guard.release().await.expect("held to the end");
+    });
+}
+
+pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {
+    let locker = site.locker();
+    let capabilities = locker.capabilities();
+    assert_eq!(capabilities.server, locker.server());
+    let place = site.place();
+    assert_eq!(capabilities.shared_mode, place.has_shared_mode());
+    assert_eq!(capabilities.proved, place != Place::Memory);
+    let (reach, strategy) = match place.family() {
+        None => (Reach::Process, Strategy::Memory),
+        Some(Family::Postgres) => (Reach::Database, Strategy::Session),
+        Some(Family::MySql) => (Reach::Server, Strategy::Session),
+    };
+    assert_eq!(capabilities.reach, reach);
+    assert_eq!(capabilities.strategy, strategy);
+    assert_eq!(capabilities.limit.is_some(), place != Place::Memory);
+    let version = capabilities.version.as_deref().unwrap_or("memory");
+    assert!(locker.server().ends_with(version), "{capabilities:?}");
+}
 
 pub(crate) fn a_hundred_held_keys_use_one_connection(site: &Site) {
     let locker = site.locker();
@@ -16,7 +65,8 @@ pub(crate) fn a_hundred_held_keys_use_one_connection(site: &Site) {
         }
         tasks.join_all().await
     });
-    assert_eq!(site.sessions().len(), 1);
+    // That of the proof has nothing to do, and goes.
+    until("one connection is left", || site.sessions().len() == 1);
     let session = site.sessions();
     assert_eq!(site.holders("key/0"), session);
     assert_eq!(site.holders("key/99"), session);
@@ -50,8 +100,8 @@ pub(crate) fn waiters_share_the_connections_they_may_have(site: &Site) {
             });
         }
         site.until_waiting(WAITERS);
-        // The holder's connection, the keeper, and those that wait.
-        let most = 1 + 1 + WAITERS;
+        // The holder's connection and that of its proof, the keeper, and those that wait.
+        let most = 2 + 1 + WAITERS;
         for _ in 0..50 {
             let sessions = site.sessions().len();
             assert!(sessions <= most, "{sessions} connections");

@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::driver::{Driver, DriverError, Session, Wait};
 use super::live::Live;
-use super::{Permit, SessionLocks, hold, to_its_end};
+use super::{Permit, SessionLocks, gone, hold, to_its_end};
 use crate::backend::{Errand, Progress, Taken, Trouble};
 use crate::clock::Moment;
 
@@ -309,11 +309,4 @@ impl<D: Driver> Attempt<'_, D> {
 
 fn jitter() -> Duration {
     Duration::from_millis(fastrand::u64(BETWEEN_TRIES.0..BETWEEN_TRIES.1))
-}
-
-fn gone(reason: &str) -> DriverError {
-    DriverError::Gone {
-        reason: reason.to_owned(),
-        source: None,
-    }
 }

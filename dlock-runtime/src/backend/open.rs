@@ -26,13 +26,13 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
         Endpoint::Postgres(endpoint) => {
             use super::session::postgres::PostgresDriver;
             let driver = PostgresDriver::new(*endpoint, session::settings(config));
-            session::open(driver, config).await
+            Box::pin(session::open(driver, config)).await
         }
         #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) => {
             use super::session::mysql::MySqlDriver;
             let driver = MySqlDriver::new(*endpoint, session::settings(config));
-            session::open(driver, config).await
+            Box::pin(session::open(driver, config)).await
         }
     }
 }

@@ -110,7 +110,9 @@ pub(crate) fn waiters_share_the_connections_they_may_have(site: &Site) {
             guard.release().await.expect("held to the end");
         }
         tasks.join_all().await;
-        let sessions = site.sessions().len();
-        assert!(sessions <= most, "{sessions} connections");
+        // Those that are closed now are there for another moment.
+        until("no more connections are left", || {
+            site.sessions().len() <= most
+        });
     });
 }

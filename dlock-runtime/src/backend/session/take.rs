@@ -87,6 +87,9 @@ impl<D: Driver> Attempt<'_, D> {
             if !self.try_once().await? {
                 return Ok(None);
             }
+            // Whoever came for one try has the answer: without a pause for the queue to read it, an idle waiter would
+            // stand in the server's queue before the errand is called off, and keep others out for that moment.
+            tokio::task::yield_now().await;
             if self.errand.is_called_off() {
                 return Err(Taken::CalledOff);
             }

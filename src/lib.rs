@@ -32,7 +32,8 @@
 //! # Start-up
 //!
 //! [`init`] takes a DSN; [`init_with`] takes a [`Config`], which can also be read from the environment
-//! ([`Config::from_env`]). Both work in a synchronous and in an async `main`, and return when the server was reached.
+//! ([`Config::from_env`]). Both work in a synchronous and in an async `main`, and return when the server was reached and
+//! two connections were seen to exclude each other; [`Config::allow`] accepts by name what is refused otherwise.
 //! [`shutdown`] gives everything back. A locked `main` starts dlock by itself: `#[db_locked(init = …)]`.
 //!
 //! | DSN | keeps the locks as |

@@ -8,15 +8,11 @@ use crate::site::{Site, run, until};
 pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(site: &Site) {
     let holder = site.locker();
     let guard = site.lock(&holder, "key").acquire_blocking().expect("free");
-    // The holder's own second connection goes when nobody has needed it for a while.
-    until("the holder has one connection", || {
-        site.sessions() == site.holders("key")
-    });
-
     let before = site.sessions();
     let locker = site.locker();
-    let started = site.sessions();
-    assert_eq!(started.len(), before.len() + 2);
+    let mut started = site.sessions();
+    started.retain(|session| !before.contains(session));
+    assert_eq!(started.len(), 2, "connections for a start");
     let capabilities = locker.capabilities();
     assert!(capabilities.proved);
     assert!(capabilities.found.is_empty(), "{capabilities:?}");
@@ -26,8 +22,11 @@ pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(s
         let lock = site.lock(&locker, "key");
         let waiting = tokio::spawn(async move { lock.acquire().await });
         site.until_waiting(1);
-        assert_eq!(site.sessions(), started, "no other connection was opened");
         assert!(started.contains(&site.waiters()[0]));
+        for session in site.sessions() {
+            let known = started.contains(&session) || before.contains(&session);
+            assert!(known, "a connection was opened for the wait");
+        }
         guard.release().await.expect("held to the end");
         let guard = waiting.await.expect("no panic").expect("its turn");
         guard.release().await.expect("held to the end");
@@ -65,11 +64,12 @@ pub(crate) fn a_hundred_held_keys_use_one_connection(site: &Site) {
         }
         tasks.join_all().await
     });
-    // That of the proof has nothing to do, and goes.
-    until("one connection is left", || site.sessions().len() == 1);
-    let session = site.sessions();
-    assert_eq!(site.holders("key/0"), session);
-    assert_eq!(site.holders("key/99"), session);
+    // The second is that of the proof, which holds nothing.
+    assert!(site.sessions().len() <= 2);
+    let session = site.holders("key/0");
+    for number in 1..100 {
+        assert_eq!(site.holders(&format!("key/{number}")), session);
+    }
     for guard in guards {
         guard.release_blocking().expect("held to the end");
     }

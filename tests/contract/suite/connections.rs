@@ -1,6 +1,7 @@
 //! How many connections it takes.
 
-use dlock::{Guard, Lock, Reach, Strategy};
+use dlock::{Guard, Hazard, InitError, Lock, Locker, Reach, Strategy};
+use xtask::servers::USER;
 
 use crate::place::{Family, Place};
 use crate::site::{Site, run, until};
@@ -50,6 +51,48 @@ pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {
     assert_eq!(capabilities.limit.is_some(), place != Place::Memory);
     let version = capabilities.version.as_deref().unwrap_or("memory");
     assert!(locker.server().ends_with(version), "{capabilities:?}");
+}
+
+/// The proof needs two connections, and says so where the account may have one.
+pub(crate) fn an_account_with_one_connection_is_refused_unless_allowed(site: &Site) {
+    let limit = match site.family() {
+        Family::Postgres => format!("ALTER ROLE {USER} CONNECTION LIMIT 1"),
+        Family::MySql => format!("ALTER USER '{USER}'@'%' WITH MAX_USER_CONNECTIONS 1"),
+    };
+    site.admin().rows(&limit).expect("a limit");
+    refused_unless_allowed(site, Hazard::Unproved, "second connection");
+}
+
+pub(crate) fn a_read_only_server_is_refused_unless_allowed(site: &Site) {
+    let read_only = "SET GLOBAL read_only = 1";
+    site.admin().rows(read_only).expect("a read-only server");
+    refused_unless_allowed(site, Hazard::Standby, "read_only");
+}
+
+fn refused_unless_allowed(site: &Site, hazard: Hazard, word: &str) {
+    let refused = Locker::connect_blocking(site.config());
+    let Err(InitError::UnsafeServer { reason, remedy, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(reason.contains(word), "{reason}");
+    assert!(remedy.contains(&format!("allow={hazard}")), "{remedy}");
+    until("nothing is left of the refused start", || {
+        let Ok(locker) = Locker::connect_blocking(site.config().allow(hazard)) else {
+            return false;
+        };
+        assert_eq!(locker.capabilities().found, [hazard]);
+        assert_eq!(
+            locker.capabilities().proved,
+            hazard != Hazard::Unproved,
+            "{hazard}"
+        );
+        let guard = site
+            .lock(&locker, "key")
+            .acquire_blocking()
+            .expect("a lock");
+        guard.release_blocking().expect("held to the end");
+        true
+    });
 }
 
 pub(crate) fn a_hundred_held_keys_use_one_connection(site: &Site) {

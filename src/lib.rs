@@ -32,7 +32,8 @@
 //! # Start-up
 //!
 //! [`init`] takes a DSN; [`init_with`] takes a [`Config`], which can also be read from the environment
-//! ([`Config::from_env`]). Both work in a synchronous and in an async `main`, and return when the server was reached.
+//! ([`Config::from_env`]). Both work in a synchronous and in an async `main`, and return when the server was reached and
+//! two connections were seen to exclude each other; [`Config::allow`] accepts by name what is refused otherwise.
 //! [`shutdown`] gives everything back. A locked `main` starts dlock by itself: `#[db_locked(init = …)]`.
 //!
 //! | DSN | keeps the locks as |
@@ -82,10 +83,10 @@
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
-    Busy, Config, Current, Error, FromLockError, Guard, HoldExceeded, Holder, InitError,
-    InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Refused, Report, Scoped,
-    Skippable, Timeout, Unavailable, Unsupported, WouldDeadlock, assert_locked, check, current,
-    init, init_with, locker, observer, shutdown,
+    Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard, HoldExceeded, Holder,
+    InitError, InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Reach, Refused,
+    Report, Scoped, Skippable, Strategy, Timeout, Unavailable, Unsupported, WouldDeadlock,
+    assert_locked, check, current, init, init_with, locker, observer, shutdown,
 };
 
 #[doc(hidden)]

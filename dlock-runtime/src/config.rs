@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::dsn::{self, Options, bad};
 use crate::endpoint::Endpoint;
 use crate::error::InitError;
+use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
 use crate::timeout::Timeout;
@@ -39,6 +40,7 @@ pub struct Config {
     observers: Vec<Arc<dyn Observer>>,
     redact_keys: bool,
     hand_over: HandOver,
+    allowed: Hazards,
 }
 
 impl Config {
@@ -61,6 +63,7 @@ impl Config {
             application_name,
             hand_over,
             hand_over_time,
+            allow,
         } = options;
         Ok(Config {
             endpoint,
@@ -77,6 +80,7 @@ impl Config {
                 times: hand_over.unwrap_or(HAND_OVER.times),
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
+            allowed: allow.unwrap_or_default(),
         })
     }
 
@@ -188,6 +192,14 @@ impl Config {
         self.redact_keys = redact;
         self
     }
+
+    /// Accepts something that is otherwise refused at start-up, because locks are weaker there: see [`Hazard`]. Adds to
+    /// what was allowed before, in the DSN too. Default: nothing. Without effect on `memory:`.
+    #[must_use]
+    pub fn allow(mut self, hazard: Hazard) -> Config {
+        self.allowed.insert(hazard);
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -238,6 +250,10 @@ impl Config {
 
     pub(crate) fn get_hand_over(&self) -> HandOver {
         self.hand_over
+    }
+
+    pub(crate) fn get_allowed(&self) -> &Hazards {
+        &self.allowed
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {

@@ -6,6 +6,7 @@
 mod attribute;
 mod backend;
 mod body;
+mod capabilities;
 mod clock;
 mod config;
 mod dsn;
@@ -14,6 +15,7 @@ mod entry;
 mod error;
 mod global;
 mod guard;
+mod hazard;
 mod hold;
 mod io;
 mod key;
@@ -29,6 +31,7 @@ mod tenure;
 mod timeout;
 mod tls;
 
+pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
     Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost, Refused,
@@ -36,6 +39,7 @@ pub use error::{
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;
+pub use hazard::Hazard;
 pub use hold::{Current, check, current};
 pub use key::Mode;
 pub use lock::Lock;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 
 use crate::backend::{self, Opened};
+use crate::capabilities::Capabilities;
 use crate::config::Config;
 use crate::error::{Error, InitError};
 use crate::global;
@@ -32,7 +33,7 @@ pub struct Locker {
 
 struct Inner {
     config: Config,
-    server: String,
+    capabilities: Capabilities,
     queue: Arc<Queue>,
 }
 
@@ -46,7 +47,8 @@ pub struct Report {
 }
 
 impl Locker {
-    /// Connects to the server of a configuration, and returns when it was reached and its settings were confirmed.
+    /// Connects to the server of a configuration, and returns when it was reached, its settings were confirmed, and two
+    /// connections were seen to exclude each other. The second is closed when nobody has waited for a lock for ten seconds.
     ///
     /// # Errors
     ///
@@ -119,7 +121,13 @@ impl Locker {
 
     /// What the server is: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`, `memory`.
     pub fn server(&self) -> &str {
-        &self.inner.server
+        &self.inner.capabilities.server
+    }
+
+    /// What was found out about the server when this locker connected: what it is, how it keeps locks, and which
+    /// hazards are allowed and present.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.inner.capabilities
     }
 
     /// Refuses new requests and those that wait ([`Error::ShutDown`]), waits up to `patience` for the locks that
@@ -199,7 +207,7 @@ impl Locker {
 impl fmt::Debug for Locker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Locker")
-            .field("server", &self.inner.server)
+            .field("server", &self.server())
             .field("config", &self.inner.config)
             .finish_non_exhaustive()
     }
@@ -218,12 +226,15 @@ impl Drop for AbortOnDrop {
 async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
     let (observers, redact) = config.get_observers();
     let watch = Watch::start(observers, redact)?;
-    let Opened { backend, server } = backend::open(&config).await?;
+    let Opened {
+        backend,
+        capabilities,
+    } = backend::open(&config).await?;
     Ok(Locker {
         inner: Arc::new(Inner {
             queue: Queue::new(backend, io, config.get_hand_over(), watch),
             config,
-            server,
+            capabilities,
         }),
     })
 }

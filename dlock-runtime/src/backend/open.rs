@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Backend;
 use super::memory::Memory;
+use crate::capabilities::{Capabilities, Reach, Strategy};
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::error::InitError;
@@ -11,8 +12,7 @@ use crate::error::InitError;
 /// A backend that was reached.
 pub(crate) struct Opened {
     pub(crate) backend: Arc<dyn Backend>,
-    /// What the server is, in words.
-    pub(crate) server: String,
+    pub(crate) capabilities: Capabilities,
 }
 
 /// Reaches the server of a configuration. Runs on the I/O thread.
@@ -20,20 +20,35 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
     match config.endpoint()? {
         Endpoint::Memory { name } => Ok(Opened {
             backend: Arc::new(Memory::open(name.as_ref(), config.get_namespace())),
-            server: "memory".into(),
+            capabilities: memory(config),
         }),
         #[cfg(feature = "postgres")]
         Endpoint::Postgres(endpoint) => {
             use super::session::postgres::PostgresDriver;
             let driver = PostgresDriver::new(*endpoint, session::settings(config));
-            session::open(driver, config).await
+            Box::pin(session::open(driver, config)).await
         }
         #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) => {
             use super::session::mysql::MySqlDriver;
             let driver = MySqlDriver::new(*endpoint, session::settings(config));
-            session::open(driver, config).await
+            Box::pin(session::open(driver, config)).await
         }
+    }
+}
+
+fn memory(config: &Config) -> Capabilities {
+    Capabilities {
+        server: "memory".into(),
+        version: None,
+        strategy: Strategy::Memory,
+        shared_mode: true,
+        reach: Reach::Process,
+        limit: None,
+        behind_pooler: Some(false),
+        proved: false,
+        allowed: config.get_allowed().to_vec(),
+        found: Vec::new(),
     }
 }
 
@@ -50,6 +65,7 @@ mod session {
             connect_timeout: config.get_connect_timeout(),
             namespace: config.get_namespace().into(),
             application_name: config.program_name().into(),
+            allowed: config.get_allowed().clone(),
         }
     }
 
@@ -61,11 +77,14 @@ mod session {
             max_waiters: config.get_max_waiters(),
             connect_timeout: config.get_connect_timeout(),
         };
-        let backend = SessionLocks::connect(driver, limits)
+        let backend = SessionLocks::connect(driver, limits, config.get_allowed())
             .await
             .map_err(|error| init_error(endpoint, error))?;
-        let server = backend.server().to_owned();
-        Ok(Opened { backend, server })
+        let capabilities = backend.capabilities().clone();
+        Ok(Opened {
+            backend,
+            capabilities,
+        })
     }
 
     fn init_error(endpoint: String, error: ConnectError) -> InitError {

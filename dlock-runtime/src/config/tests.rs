@@ -71,6 +71,22 @@ fn the_namespace_is_the_database_where_locks_are_of_the_whole_server() {
     }
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn hazards_are_allowed_by_name_and_add_up() {
+    let config = config("postgres://u@h/db?allow=standby").allow(Hazard::Unproved);
+    let allowed = config.get_allowed();
+    for hazard in Hazard::ALL {
+        let expected = [Hazard::Unproved, Hazard::Standby].contains(&hazard);
+        assert_eq!(allowed.contains(hazard), expected, "{hazard}");
+        let again = config.clone().allow(hazard).allow(hazard);
+        assert_eq!(
+            again.get_allowed().to_vec().len(),
+            3 - usize::from(expected)
+        );
+    }
+}
+
 #[test]
 fn values_that_do_not_fit_are_named() {
     let base = || config("memory:");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::query::Query;
 use crate::error::InitError;
+use crate::hazard::{Hazard, Hazards};
 use crate::timeout::Timeout;
 
 /// What the DSN says about dlock's behaviour; `None` where it says nothing.
@@ -18,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) application_name: Option<String>,
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
+    pub(crate) allow: Option<Hazards>,
 }
 
 impl Options {
@@ -33,6 +35,7 @@ impl Options {
         "hand_over",
         "hand_over_time",
         "strategy",
+        "allow",
     ];
 
     /// The options that have an effect without a server.
@@ -49,6 +52,7 @@ impl Options {
             application_name: query.take(&["application_name"])?,
             hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
+            allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             ..Options::of_memory(query)?
         })
     }
@@ -78,6 +82,11 @@ fn take_strategy(query: &mut Query) -> Result<(), InitError> {
         )),
         Some(value) => Err(query.wrong_value(names, value, "session")),
     }
+}
+
+fn hazards() -> String {
+    let names = Hazard::ALL.map(Hazard::name).join(", ");
+    format!("one or more of {names}, separated by commas")
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

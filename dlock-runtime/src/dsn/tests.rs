@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hazard::Hazards;
 use crate::timeout::Timeout;
 
 fn problem(dsn: &str) -> String {
@@ -93,7 +94,8 @@ fn a_password_that_is_not_encoded_is_not_shown() {
 #[test]
 fn dlocks_own_options_are_read() {
     let query = "timeout=500ms&namespace=a%2Fb%20%F0%9F%94%92&connect_timeout=2.5&limit=1m&heartbeat=3s\
-                 &max_waiters=3&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session";
+                 &max_waiters=3&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
+                 &allow=standby,no-exclusion";
     let expected = Options {
         timeout: Some(Timeout::from(Duration::from_millis(500))),
         namespace: Some("a/b 🔒".to_owned()),
@@ -104,6 +106,7 @@ fn dlocks_own_options_are_read() {
         application_name: Some("my+app".to_owned()),
         hand_over: Some(0),
         hand_over_time: Some(Duration::from_millis(5)),
+        allow: Hazards::parse("no-exclusion,standby"),
     };
     for scheme in ["postgres", "postgresql", "mysql", "mariadb", "MySQL"] {
         let (_, options) = parse(&format!("{scheme}://u@h/db?{query}")).expect("a good DSN");
@@ -126,6 +129,9 @@ fn a_wrong_option_is_named_with_what_is_allowed() {
             ("heartbeat=5d", &["\"5d\"", "heartbeat"]),
             ("max_waiters=-1", &["\"-1\"", "max_waiters"]),
             ("max_waiters=many", &["\"many\"", "max_waiters"]),
+            ("allow=pooler", &["\"pooler\"", "allow", "no-exclusion"]),
+            ("allow=standby,all", &["allow", "galera"]),
+            ("allow=", &["\"\"", "allow", "unproved"]),
             (
                 "strategy=lease",
                 &["\"lease\"", "strategy", "session", "not available"],

@@ -152,6 +152,10 @@ table::contract! {
         a_scope_lasts_as_long_as_its_future_is_polled: everywhere,
     }
     connections {
+        a_start_takes_two_connections_and_the_second_is_the_first_waiter: servers,
+        the_server_says_what_its_locks_are: everywhere,
+        an_account_with_one_connection_is_refused_unless_allowed: own_server,
+        a_read_only_server_is_refused_unless_allowed: own_named_locks,
         a_hundred_held_keys_use_one_connection: servers,
         waiters_share_the_connections_they_may_have: servers,
     }

@@ -42,6 +42,8 @@ pub(crate) enum Scope {
     shared_mode_of_servers,
     /// The named locks of MySQL and MariaDB are exclusive only.
     named_locks,
+    /// As `named_locks`, on a server that the behaviour may break.
+    own_named_locks,
     /// The MySQL protocol's driver does not read an idle connection.
     postgres,
 }
@@ -54,7 +56,7 @@ impl Scope {
             Scope::servers | Scope::own_server => is_server,
             Scope::shared_mode => place.has_shared_mode(),
             Scope::shared_mode_of_servers => is_server && place.has_shared_mode(),
-            Scope::named_locks => place.family() == Some(Family::MySql),
+            Scope::named_locks | Scope::own_named_locks => place.family() == Some(Family::MySql),
             Scope::postgres => place == Place::Postgres,
         }
     }
@@ -107,7 +109,7 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
             Scope::servers | Scope::own_server => &Place::SERVERS,
             Scope::shared_mode => &[Place::Memory, Place::Postgres],
             Scope::shared_mode_of_servers | Scope::postgres => &[Place::Postgres],
-            Scope::named_locks => &[Place::MariaDb, Place::MySql],
+            Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],
         };
         expected.extend(
             places
@@ -172,7 +174,7 @@ fn check(place: Place, behaviour: Behaviour) -> Result<(), Failed> {
 
 fn check_here(place: Place, behaviour: Behaviour) -> Result<(), String> {
     let site = match behaviour.scope {
-        Scope::own_server => Site::with_own_server(place),
+        Scope::own_server | Scope::own_named_locks => Site::with_own_server(place),
         _ => Site::new(place),
     };
     let site = site.map_err(|error| format!("{error:#}"))?;

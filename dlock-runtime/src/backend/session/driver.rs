@@ -1,12 +1,15 @@
 //! What the session strategy needs of a database: one implementation a database, and no other place that
 //! writes SQL for session locks.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::capabilities::Reach;
 use crate::error::{Holder, Source};
+use crate::hazard::{Hazard, Hazards};
 use crate::key::{Mode, ServerKey};
 
 /// What is the same for every session of a locker.
@@ -20,6 +23,8 @@ pub(crate) struct SessionSettings {
     pub(crate) namespace: Arc<str>,
     /// What the server shows to others as the name of this program.
     pub(crate) application_name: Arc<str>,
+    /// What a server may be all the same.
+    pub(crate) allowed: Hazards,
 }
 
 /// Opens sessions on one server.
@@ -36,6 +41,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// Whether the server has locks that many may hold at once.
     fn has_shared_mode(&self) -> bool;
 
+    /// Who meets under the same name.
+    fn reach(&self) -> Reach;
+
     /// Host and port, or the path of the socket: for messages, without user and password.
     fn endpoint(&self) -> &str;
 }
@@ -45,6 +53,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
 /// Every method may be called while another is under way; a driver whose connection carries one statement at a
 /// time makes the second wait. The futures are never dropped half-way by the strategy unless it closes the session.
 pub(crate) trait Session: Send + Sync + 'static {
+    /// Prepares the statements of an exclusive try and its release, in as few round trips as the driver can.
+    fn prepare(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
     /// Tries once, without waiting. `true`: this session holds the lock.
     fn try_lock(
         &self,
@@ -93,6 +104,16 @@ pub(crate) trait Session: Send + Sync + 'static {
 
     /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
     fn server(&self) -> &str;
+
+    /// Which server it is: the same text for all sessions of one, another after a failover, and where the server keeps
+    /// nothing that outlives it, after a restart too.
+    fn identity(&self) -> &str;
+
+    /// Whether the session has another number on the server than it was given at the start. `None`: it was given none.
+    fn behind_pooler(&self) -> Option<bool>;
+
+    /// What of the allowed was found.
+    fn hazards(&self) -> &[Hazard];
 }
 
 /// How a wait in the server's queue ended.
@@ -122,6 +143,38 @@ pub(crate) enum DriverError {
     },
 }
 
+/// The source of an error that means that another session has answered than the one that was set up.
+#[derive(Debug)]
+pub(crate) struct AnotherSession(pub(crate) Option<Source>);
+
+impl AnotherSession {
+    /// As the source of an error.
+    pub(crate) fn source(behind: Option<Source>) -> Source {
+        Arc::new(AnotherSession(behind))
+    }
+
+    pub(crate) fn is_behind(error: &DriverError) -> bool {
+        let (DriverError::Gone { source, .. } | DriverError::Refused { source, .. }) = error;
+        source
+            .as_deref()
+            .is_some_and(|source| (source as &(dyn Error + 'static)).is::<AnotherSession>())
+    }
+}
+
+impl fmt::Display for AnotherSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another session of the server has answered")
+    }
+}
+
+impl Error for AnotherSession {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
+    }
+}
+
 /// Why a session could not be opened.
 #[derive(Clone, Debug)]
 pub(crate) enum ConnectError {
@@ -142,6 +195,26 @@ pub(crate) enum ConnectError {
     },
     /// The server is not one that can keep these locks.
     Unsafe { reason: String, remedy: String },
+}
+
+impl Hazards {
+    /// Names what was found, if all of it is allowed; else the first that is not is the error.
+    pub(crate) fn accept(
+        &self,
+        found: Vec<(Hazard, String)>,
+        better: &str,
+    ) -> Result<Vec<Hazard>, ConnectError> {
+        let judge = |(hazard, reason): (Hazard, String)| {
+            if self.contains(hazard) {
+                return Ok(hazard);
+            }
+            Err(ConnectError::Unsafe {
+                reason,
+                remedy: hazard.remedy(better),
+            })
+        };
+        found.into_iter().map(judge).collect()
+    }
 }
 
 impl fmt::Display for DriverError {

@@ -8,8 +8,11 @@ use tokio::time::{self, Instant};
 use super::Limits;
 use super::driver::{ConnectError, Driver, Session};
 use super::live::Live;
+use super::proof::{Fresh, prove};
+use super::waiters::Waiters;
 use crate::backend::Trouble;
 use crate::clock::Moment;
+use crate::hazard::Hazards;
 
 /// The first pause after a failed attempt to connect, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -18,7 +21,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(super) struct Keeper<D: Driver> {
     driver: Arc<D>,
     limits: Limits,
-    server: String,
+    allowed: Hazards,
+    waiters: Arc<Waiters<D>>,
     present: Mutex<Present<D::Session>>,
     /// Whoever holds this is connecting; the others wait for the outcome.
     connecting: tokio::sync::Mutex<Failures>,
@@ -37,19 +41,22 @@ struct Failures {
 }
 
 impl<D: Driver> Keeper<D> {
-    pub(super) async fn connect(driver: Arc<D>, limits: Limits) -> Result<Keeper<D>, ConnectError> {
-        let live = open(&*driver, limits).await?;
-        Ok(Keeper {
-            server: live.session().server().to_owned(),
+    /// `first` is the connection, on a server that was proven.
+    pub(super) fn new(
+        driver: Arc<D>,
+        limits: Limits,
+        allowed: Hazards,
+        waiters: Arc<Waiters<D>>,
+        first: Arc<Live<D::Session>>,
+    ) -> Keeper<D> {
+        Keeper {
             driver,
             limits,
-            present: Mutex::new(Present::Open(live)),
+            allowed,
+            waiters,
+            present: Mutex::new(Present::Open(first)),
             connecting: tokio::sync::Mutex::new(Failures::none()),
-        })
-    }
-
-    pub(super) fn server(&self) -> &str {
-        &self.server
+        }
     }
 
     /// The connection, if it stands.
@@ -91,7 +98,7 @@ impl<D: Driver> Keeper<D> {
         if let Present::Closed(reason) = &*self.lock() {
             return Err(closed(reason));
         }
-        match open(&*self.driver, self.limits).await {
+        match self.open_proven().await {
             Ok(live) => {
                 *failures = Failures::none();
                 let mut present = self.lock();
@@ -107,6 +114,24 @@ impl<D: Driver> Keeper<D> {
                 Err(error.into())
             }
         }
+    }
+
+    /// A connection to the server that was proven, or to another that is proven now. Behind a pooler, which may have
+    /// been set up anew, it is proven each time.
+    async fn open_proven(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
+        let live = open(&*self.driver, self.limits).await?;
+        let session = live.session();
+        if self.waiters.are_on(session.identity()) && session.behind_pooler() != Some(true) {
+            return Ok(live);
+        }
+        let kept = Fresh::from(live.clone());
+        let proof = prove(&*self.driver, self.limits, &self.allowed, &live).await?;
+        drop(kept.keep());
+        self.waiters.move_to(session.identity());
+        if let Some(second) = proof.second.and_then(Fresh::keep) {
+            self.waiters.put_back(second);
+        }
+        Ok(live)
     }
 
     /// Waits until another attempt makes sense.
@@ -135,7 +160,8 @@ pub(super) async fn open<D: Driver>(
     limits: Limits,
 ) -> Result<Arc<Live<D::Session>>, ConnectError> {
     let sent = Moment::now();
-    match time::timeout(limits.connect_timeout, driver.connect()).await {
+    // The drivers' futures are large.
+    match time::timeout(limits.connect_timeout, Box::pin(driver.connect())).await {
         Ok(session) => Ok(Live::watch(session?, sent, limits)),
         Err(_) => Err(ConnectError::Unreachable {
             reason: format!(

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use super::Limits;
 use super::driver::{DriverError, Session};
+use super::{Limits, gone};
 use crate::clock::Moment;
 use crate::hold::Vitality;
 use crate::key::{Mode, ServerKey};
@@ -199,12 +199,5 @@ struct Unwatched<'a, S: Session>(&'a Live<S>);
 impl<S: Session> Drop for Unwatched<'_, S> {
     fn drop(&mut self) {
         self.0.lose("the heartbeat has ended");
-    }
-}
-
-fn gone(reason: &str) -> DriverError {
-    DriverError::Gone {
-        reason: reason.to_owned(),
-        source: None,
     }
 }

@@ -3,7 +3,7 @@
 //! One algorithm for every database. The *keeper*, a single connection, tries locks without waiting and holds
 //! them. Only when a try fails and somebody is willing to wait does a *waiter*, a connection of its own, wait in
 //! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
-//! waits.
+//! waits. At the start, the first two connections prove that they exclude each other.
 
 pub(crate) mod driver;
 mod ending;
@@ -13,6 +13,7 @@ mod live;
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod proof;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,14 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
+use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
 use driver::{ConnectError, Driver, DriverError, Session};
 use keeper::Keeper;
 use live::Live;
+use proof::Fresh;
 use waiters::{Permit, Waiters};
 
 /// How long a session is vouched for, and how that is kept up.
@@ -70,24 +74,46 @@ pub(crate) struct SessionLocks<D: Driver> {
     limits: Limits,
     keeper: Arc<Keeper<D>>,
     waiters: Arc<Waiters<D>>,
+    capabilities: Capabilities,
 }
 
 impl<D: Driver> SessionLocks<D> {
-    /// Connects the keeper. Runs on the I/O thread.
-    pub(crate) async fn connect(driver: D, limits: Limits) -> Result<Arc<Self>, ConnectError> {
+    /// Connects the keeper and the first waiter, and proves that they exclude each other. Runs on the I/O thread.
+    pub(crate) async fn connect(
+        driver: D,
+        limits: Limits,
+        allowed: &Hazards,
+    ) -> Result<Arc<Self>, ConnectError> {
         let driver = Arc::new(driver);
-        let keeper = Keeper::connect(driver.clone(), limits).await?;
+        let first = keeper::open(&*driver, limits).await?;
+        // Given up from here on, it ends.
+        let kept = Fresh::from(first.clone());
+        let proof = proof::prove(&*driver, limits, allowed, &first).await?;
+        let capabilities = capabilities(&*driver, limits, allowed, first.session(), proof.found);
+        let waiters = Waiters::new(driver.clone(), limits, first.session().identity());
+        if let Some(second) = proof.second.and_then(Fresh::keep) {
+            waiters.put_back(second);
+        }
+        drop(kept.keep());
+        let keeper = Keeper::new(
+            driver.clone(),
+            limits,
+            allowed.clone(),
+            waiters.clone(),
+            first,
+        );
         Ok(Arc::new(SessionLocks {
-            waiters: Waiters::new(driver.clone(), limits),
             driver,
             limits,
             keeper: Arc::new(keeper),
+            waiters,
+            capabilities,
         }))
     }
 
-    /// What the server is, in words.
-    pub(crate) fn server(&self) -> &str {
-        self.keeper.server()
+    /// What the server is and can do.
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 }
 
@@ -101,7 +127,7 @@ impl<D: Driver> Backend for SessionLocks<D> {
             return Ok(());
         }
         Err(Unsupported {
-            what: format!("shared mode on {}", self.server()),
+            what: format!("shared mode on {}", self.capabilities.server),
             remedy: "its named locks are exclusive; take the lock exclusively, or keep shared locks on PostgreSQL"
                 .into(),
         })
@@ -132,6 +158,34 @@ impl<D: Driver> Backend for SessionLocks<D> {
     fn close(&self, reason: &str) {
         self.keeper.close(reason);
         self.waiters.close(reason);
+    }
+}
+
+fn capabilities<D: Driver>(
+    driver: &D,
+    limits: Limits,
+    allowed: &Hazards,
+    session: &D::Session,
+    found: Option<Hazard>,
+) -> Capabilities {
+    let server = session.server();
+    let mut hazards = Hazards::default();
+    for hazard in session.hazards().iter().copied().chain(found) {
+        hazards.insert(hazard);
+    }
+    Capabilities {
+        server: server.to_owned(),
+        version: server
+            .split_once(' ')
+            .map(|(_, version)| version.to_owned()),
+        strategy: Strategy::Session,
+        shared_mode: driver.has_shared_mode(),
+        reach: driver.reach(),
+        limit: (!hazards.contains(Hazard::NoIdleLimit)).then_some(limits.limit),
+        behind_pooler: session.behind_pooler(),
+        proved: found.is_none(),
+        allowed: allowed.to_vec(),
+        found: hazards.to_vec(),
     }
 }
 
@@ -203,6 +257,13 @@ fn hold<D: Driver>(
             home,
         }),
     })
+}
+
+fn gone(reason: &str) -> DriverError {
+    DriverError::Gone {
+        reason: reason.to_owned(),
+        source: None,
+    }
 }
 
 impl From<ConnectError> for Trouble {

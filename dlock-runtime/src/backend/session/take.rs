@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::driver::{Driver, DriverError, Session, Wait};
 use super::live::Live;
-use super::{Permit, SessionLocks, hold, to_its_end};
+use super::{Permit, SessionLocks, gone, hold, to_its_end};
 use crate::backend::{Errand, Progress, Taken, Trouble};
 use crate::clock::Moment;
 
@@ -87,6 +87,9 @@ impl<D: Driver> Attempt<'_, D> {
             if !self.try_once().await? {
                 return Ok(None);
             }
+            // Whoever came for one try has the answer: without a pause for the queue to read it, an idle waiter would
+            // stand in the server's queue before the errand is called off, and keep others out for that moment.
+            tokio::task::yield_now().await;
             if self.errand.is_called_off() {
                 return Err(Taken::CalledOff);
             }
@@ -309,11 +312,4 @@ impl<D: Driver> Attempt<'_, D> {
 
 fn jitter() -> Duration {
     Duration::from_millis(fastrand::u64(BETWEEN_TRIES.0..BETWEEN_TRIES.1))
-}
-
-fn gone(reason: &str) -> DriverError {
-    DriverError::Gone {
-        reason: reason.to_owned(),
-        source: None,
-    }
 }

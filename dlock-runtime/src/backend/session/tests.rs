@@ -3,6 +3,7 @@
 
 mod calling_off;
 mod load;
+mod proof;
 mod scripted;
 mod validity;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::{Limits, SessionLocks};
 use crate::backend::{Backend, Errand, GivenBack, Hold, Taken};
+use crate::hazard::Hazards;
 use crate::key::{Mode, ServerKey};
 use scripted::Script;
 
@@ -31,7 +33,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 async fn locks(script: &Arc<Script>, limits: Limits) -> Arc<SessionLocks<scripted::Scripted>> {
     let driver = scripted::Scripted(script.clone());
-    match SessionLocks::connect(driver, limits).await {
+    match SessionLocks::connect(driver, limits, &Hazards::default()).await {
         Ok(locks) => locks,
         Err(error) => panic!("not connected: {error:?}"),
     }

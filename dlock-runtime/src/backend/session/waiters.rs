@@ -7,12 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{self, Instant};
 
 use super::Limits;
-use super::driver::{ConnectError, Driver};
+use super::driver::{ConnectError, Driver, Session};
 use super::keeper;
 use super::live::Live;
 
 /// How long a connection that waits for nothing stays open.
 const IDLE: Duration = Duration::from_secs(10);
+
+const ELSEWHERE: &str =
+    "the connection has reached another server than the one that keeps the locks";
 
 /// The right to wait on the server.
 pub(super) type Permit = OwnedSemaphorePermit;
@@ -27,6 +30,8 @@ pub(super) struct Waiters<D: Driver> {
 }
 
 struct Pool<S> {
+    /// The identity of the server that the keeper's locks are on.
+    server: Arc<str>,
     /// The longest idle first.
     idle: Vec<(Instant, Arc<Live<S>>)>,
     /// Every connection that was handed out and has not come back, to be closed with the rest.
@@ -36,12 +41,13 @@ struct Pool<S> {
 }
 
 impl<D: Driver> Waiters<D> {
-    pub(super) fn new(driver: Arc<D>, limits: Limits) -> Arc<Waiters<D>> {
+    pub(super) fn new(driver: Arc<D>, limits: Limits, server: &str) -> Arc<Waiters<D>> {
         Arc::new(Waiters {
             driver,
             limits,
             permits: Arc::new(Semaphore::new(limits.max_waiters)),
             pool: Mutex::new(Pool {
+                server: server.into(),
                 idle: Vec::new(),
                 out: Vec::new(),
                 swept: false,
@@ -69,6 +75,14 @@ impl<D: Driver> Waiters<D> {
             Some((_, live)) => live,
             None => keeper::open(&*self.driver, self.limits).await?,
         };
+        if !self.are_on(live.session().identity()) {
+            // What is locked there excludes nobody here. The keeper finds out which server is the one.
+            live.lose(ELSEWHERE);
+            return Err(ConnectError::Unreachable {
+                reason: ELSEWHERE.to_owned(),
+                source: None,
+            });
+        }
         let mut pool = self.pool();
         if let Some(reason) = &pool.closed {
             live.lose(reason.clone());
@@ -76,6 +90,29 @@ impl<D: Driver> Waiters<D> {
         pool.out.retain(|out| out.strong_count() > 0);
         pool.out.push(Arc::downgrade(&live));
         Ok(live)
+    }
+
+    /// Whether this is the identity of the server that the keeper's locks are on.
+    pub(super) fn are_on(&self, server: &str) -> bool {
+        *self.pool().server == *server
+    }
+
+    /// The keeper's locks are on this server from now on: what was taken elsewhere is lost.
+    pub(super) fn move_to(&self, server: &str) {
+        let mut pool = self.pool();
+        pool.server = server.into();
+        let idle = pool.idle.iter().map(|(_, live)| live.clone());
+        let out = pool.out.iter().filter_map(std::sync::Weak::upgrade);
+        let elsewhere: Vec<_> = idle
+            .chain(out)
+            .filter(|live| live.session().identity() != server)
+            .collect();
+        pool.idle
+            .retain(|(_, live)| live.session().identity() == server);
+        drop(pool);
+        for live in elsewhere {
+            live.lose("another server has taken over");
+        }
     }
 
     /// A connection comes back; it holds nothing.

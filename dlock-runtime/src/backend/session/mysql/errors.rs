@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use mysql_async::{DriverError as Local, Error};
 
-use crate::backend::session::driver::{ConnectError, DriverError};
+use crate::backend::session::driver::{AnotherSession, ConnectError, DriverError};
+use crate::error::Source;
 
 /// Our word in the place of a code, where the server answered NULL in the place of an error.
 const NULL: &str = "NULL";
+
+/// An unknown prepared statement: not the session that we set up.
+const UNKNOWN: u16 = 1243;
 
 /// The error in words. The servers' messages and the driver's carry no password.
 fn describe(error: &Error) -> String {
@@ -29,17 +33,25 @@ pub(super) fn statement(error: Error) -> DriverError {
             message: refusal.message.clone(),
             source: Some(Arc::new(error)),
         },
-        _ => DriverError::Gone {
-            reason: describe(&error),
-            source: Some(Arc::new(error)),
-        },
+        _ => {
+            let foreign = matches!(&error, Error::Server(refusal) if refusal.code == UNKNOWN);
+            let reason = describe(&error);
+            let source: Source = Arc::new(error);
+            DriverError::Gone {
+                reason,
+                source: Some(if foreign {
+                    AnotherSession::source(Some(source))
+                } else {
+                    source
+                }),
+            }
+        }
     }
 }
 
-/// Server shutdown, network errors, an unknown prepared statement (not the session that we set up), killed
-/// (MariaDB's number and MySQL's), idle for too long.
+/// Server shutdown, network errors, an unknown prepared statement, killed (MariaDB's number and MySQL's), idle for too long.
 fn ends_the_session(code: u16) -> bool {
-    matches!(code, 1053 | 1077..=1079 | 1152..=1161 | 1184 | 1243 | 1927 | 3169 | 4031)
+    matches!(code, 1053 | 1077..=1079 | 1152..=1161 | 1184 | UNKNOWN | 1927 | 3169 | 4031)
 }
 
 /// Why a connection could not be opened.

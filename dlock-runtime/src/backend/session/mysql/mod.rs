@@ -10,19 +10,27 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, TryFutureExt};
 use mysql_async::prelude::{FromValue, Queryable};
 use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
-use super::driver::{ConnectError, Driver, DriverError, Session, SessionSettings, Wait};
+use super::driver::{
+    AnotherSession, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+};
+use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
 use crate::error::Holder;
+use crate::hazard::Hazard;
 use crate::key::{self, Mode, ServerKey};
 use settings::{Facts, Flavor};
 use slot::Slot;
 
 /// How often a statement is sent again that a stray KILL QUERY has ended before it did its work.
 const TRIES: usize = 5;
+
+const TRY_LOCK: &str = "SELECT GET_LOCK(?, 0)";
+const UNLOCK: &str = "SELECT RELEASE_LOCK(?)";
 
 /// The longest wait that both servers count correctly: MariaDB answers at once to numbers that are too large.
 const LONGEST_WAIT: Duration = Duration::from_secs(31_536_000);
@@ -50,7 +58,7 @@ impl MySqlDriver {
 
     async fn open(&self) -> Result<MySqlSession, ConnectError> {
         let mut conn = self.endpoint.connect().await.map_err(errors::connecting)?;
-        let facts = settings::apply(&mut conn, self.settings.limit).await?;
+        let facts = settings::apply(&mut conn, &self.settings).await?;
         Ok(MySqlSession {
             slot: Slot::new(conn),
             facts,
@@ -77,6 +85,10 @@ impl Driver for MySqlDriver {
 
     fn has_shared_mode(&self) -> bool {
         false
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Server
     }
 
     fn endpoint(&self) -> &str {
@@ -130,11 +142,21 @@ impl MySqlSession {
 }
 
 impl Session for MySqlSession {
+    async fn prepare(&self) -> Result<(), DriverError> {
+        // The driver keeps prepared statements by their text, and finds them again when they are run.
+        let prepare = |sql: &'static str| {
+            self.slot
+                .run(move |conn| conn.prep(sql).map_ok(|_| ()).boxed())
+        };
+        prepare(TRY_LOCK).await?;
+        prepare(UNLOCK).await
+    }
+
     async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
         let name = name(key, mode)?;
         let mut tries = 1;
         loop {
-            let answer = self.value::<i64>("SELECT GET_LOCK(?, 0)", (name,)).await;
+            let answer = self.value::<i64>(TRY_LOCK, (name,)).await;
             let error = match answer {
                 Ok(Some(answer)) => return Ok(answer == 1),
                 Ok(None) => errors::null("GET_LOCK"),
@@ -210,7 +232,7 @@ impl Session for MySqlSession {
         let name = name(key, mode)?;
         let mut tries = 1;
         loop {
-            match self.value::<i64>("SELECT RELEASE_LOCK(?)", (name,)).await {
+            match self.value::<i64>(UNLOCK, (name,)).await {
                 Err(error) if errors::is_interruption(&error) => {
                     // Releasing is not undone by the error: what is not held any more was given back by us.
                     if !self.holds(name).await? {
@@ -253,7 +275,7 @@ impl Session for MySqlSession {
         };
         Err(DriverError::Gone {
             reason: lost,
-            source: None,
+            source: Some(AnotherSession::source(None)),
         })
     }
 
@@ -271,6 +293,19 @@ impl Session for MySqlSession {
 
     fn server(&self) -> &str {
         &self.facts.server
+    }
+
+    fn identity(&self) -> &str {
+        &self.facts.identity
+    }
+
+    fn behind_pooler(&self) -> Option<bool> {
+        // The handshake has room for the lower half of the number only.
+        Some(u64::from(self.facts.told) != self.facts.id & u64::from(u32::MAX))
+    }
+
+    fn hazards(&self) -> &[Hazard] {
+        &self.facts.hazards
     }
 }
 

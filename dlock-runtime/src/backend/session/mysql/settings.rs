@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
 use super::{column, errors};
-use crate::backend::session::driver::{ConnectError, DriverError};
+use crate::backend::session::driver::{ConnectError, DriverError, SessionSettings};
+use crate::hazard::{Hazard, Hazards};
 
 const DIRECT: &str = "connect to a writable MySQL (5.7.8 or newer) or MariaDB (10.1.1 or newer) server \
     that is not a node of a Galera cluster";
@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) flavor: Flavor,
     /// `CONNECTION_ID()`.
     pub(super) id: u64,
+    /// The number that the handshake gave.
+    pub(super) told: u32,
     /// Which server it is, in its own words.
     pub(super) identity: String,
     /// The values of the variables that make a server read-only.
@@ -34,13 +36,19 @@ pub(super) struct Facts {
     /// The heartbeat: connection, identity, role, and the sentinel's holder. Its cost does not grow with the locks.
     pub(super) check: Arc<str>,
     pub(super) server: String,
+    /// What is wrong with the server, and allowed.
+    pub(super) hazards: Vec<Hazard>,
 }
 
 /// Sets the session up, and reads back what the server has made of it.
-pub(super) async fn apply(conn: &mut Conn, limit: Duration) -> Result<Facts, ConnectError> {
-    let limit = limit.as_secs().max(1);
+pub(super) async fn apply(
+    conn: &mut Conn,
+    settings: &SessionSettings,
+) -> Result<Facts, ConnectError> {
+    let limit = settings.limit.as_secs().max(1);
     let variables = Variables::read(conn).await?;
     let (flavor, server) = variables.judge()?;
+    let hazards = variables.hazards(&server, &settings.allowed)?;
     let statement_limit = match flavor {
         Flavor::MySql => "max_execution_time",
         Flavor::MariaDb => "max_statement_time",
@@ -85,11 +93,13 @@ pub(super) async fn apply(conn: &mut Conn, limit: Duration) -> Result<Facts, Con
     Ok(Facts {
         flavor,
         id: get(&row, 0)?,
+        told: conn.id(),
         identity: get(&row, 1)?,
         role: get(&row, 2)?,
         sentinel,
         check: format!("SELECT {facts}, IS_USED_LOCK(?)").into(),
         server,
+        hazards,
     })
 }
 
@@ -151,20 +161,27 @@ impl Variables {
                 "{server} is too old for several named locks a session"
             )));
         }
-        if is_on(self.get("wsrep_on")) {
-            return Err(refusal(format!(
-                "{server} is a node of a Galera cluster, whose named locks exclude nobody on other nodes"
-            )));
-        }
-        for name in ["read_only", "super_read_only", "innodb_read_only"] {
-            if is_on(self.get(name)) {
-                return Err(refusal(format!(
-                    "the server is read-only ({name} = {}), a replica whose locks exclude nobody on the primary",
-                    self.get(name)
-                )));
-            }
-        }
         Ok((flavor, server))
+    }
+
+    /// What is wrong with the server and allowed; the first that is not allowed is an error.
+    fn hazards(&self, server: &str, allowed: &Hazards) -> Result<Vec<Hazard>, ConnectError> {
+        let mut found = Vec::new();
+        if is_on(self.get("wsrep_on")) {
+            let reason = format!(
+                "{server} is a node of a Galera cluster, whose named locks exclude nobody on other nodes"
+            );
+            found.push((Hazard::Galera, reason));
+        }
+        let read_only = ["read_only", "super_read_only", "innodb_read_only"];
+        if let Some(name) = read_only.iter().find(|name| is_on(self.get(name))) {
+            let reason = format!(
+                "the server is read-only ({name} = {}), a replica whose locks exclude nobody on the primary",
+                self.get(name)
+            );
+            found.push((Hazard::Standby, reason));
+        }
+        allowed.accept(found, DIRECT)
     }
 }
 

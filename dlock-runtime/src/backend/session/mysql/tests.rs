@@ -82,6 +82,7 @@ fn settings() -> SessionSettings {
         connect_timeout: Duration::from_secs(10),
         namespace: "driver tests".into(),
         application_name: "dlock driver tests".into(),
+        allowed: crate::hazard::Hazards::default(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{Error, error::SqlState};
 
-use crate::backend::session::driver::{ConnectError, DriverError};
+use crate::backend::session::driver::{AnotherSession, ConnectError, DriverError};
+use crate::error::Source;
 
 /// The error in words. PostgreSQL's messages and the driver's carry no password.
 pub(super) fn describe(error: &Error) -> String {
@@ -31,22 +32,35 @@ pub(super) fn statement(error: Error) -> DriverError {
             message: refusal.message().to_owned(),
             source: Some(Arc::new(error)),
         },
-        _ => DriverError::Gone {
-            reason: describe(&error),
-            source: Some(Arc::new(error)),
-        },
+        refusal => {
+            let foreign = refusal.is_some_and(is_of_another_session);
+            let reason = describe(&error);
+            let source: Source = Arc::new(error);
+            DriverError::Gone {
+                reason,
+                source: Some(if foreign {
+                    AnotherSession::source(Some(source))
+                } else {
+                    source
+                }),
+            }
+        }
     }
 }
 
-fn ends_the_session(error: &DbError) -> bool {
-    // A statement that we prepared and the server does not know: it is not the session that we set up.
-    let unknown = [
+/// A statement that we prepared and the server does not know, or the reverse: it is not the session that we set up.
+fn is_of_another_session(error: &DbError) -> bool {
+    [
         SqlState::INVALID_SQL_STATEMENT_NAME,
         SqlState::DUPLICATE_PSTATEMENT,
-    ];
+    ]
+    .contains(error.code())
+}
+
+fn ends_the_session(error: &DbError) -> bool {
     match error.parsed_severity() {
         Some(Severity::Fatal | Severity::Panic) => true,
-        _ => error.code().code().starts_with("08") || unknown.contains(error.code()),
+        _ => error.code().code().starts_with("08") || is_of_another_session(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL: advisory locks of the session.
 
+mod backend_key;
 mod errors;
 mod settings;
 mod statements;
@@ -9,15 +10,20 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join3;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
-use super::driver::{ConnectError, Driver, DriverError, Session, SessionSettings, Wait};
+use super::driver::{
+    AnotherSession, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+};
 use super::ending::Ending;
+use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
+use crate::hazard::Hazard;
 use crate::key::{self, Mode, ServerKey};
 use settings::Facts;
 use statements::{Cached, Statements};
@@ -59,9 +65,11 @@ impl PostgresDriver {
             task: task.abort_handle(),
             ending,
         };
-        let facts = settings::apply(&client, self.settings.limit).await?;
+        let facts = settings::apply(&client, &self.settings).await?;
+        let cancel = client.cancel_token();
         Ok(PostgresSession {
-            cancel: client.cancel_token(),
+            told: backend_key::process_id(&cancel),
+            cancel,
             client,
             connection,
             endpoint: Arc::clone(&self.endpoint),
@@ -93,6 +101,10 @@ impl Driver for PostgresDriver {
         true
     }
 
+    fn reach(&self) -> Reach {
+        Reach::Database
+    }
+
     fn endpoint(&self) -> &str {
         &self.endpoint.address
     }
@@ -108,6 +120,8 @@ pub(crate) struct PostgresSession {
     cancel_timeout: Duration,
     statements: Statements,
     facts: Facts,
+    /// The number of the server's process, as it was told at the start.
+    told: Option<i32>,
 }
 
 /// The task that polls the socket; dropping it closes the socket.
@@ -185,6 +199,25 @@ impl PostgresSession {
 }
 
 impl Session for PostgresSession {
+    async fn prepare(&self) -> Result<(), DriverError> {
+        let Statements {
+            try_lock,
+            unlock,
+            check,
+            ..
+        } = &self.statements;
+        // Sent one behind the other, answered together.
+        let prepared = try_join3(
+            try_lock.get(&self.client),
+            unlock.get(&self.client),
+            check.get(&self.client),
+        );
+        prepared
+            .await
+            .map(|_| ())
+            .map_err(|error| self.explain(error))
+    }
+
     async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
         let number = number(key)?;
         let statement = match mode {
@@ -300,7 +333,7 @@ impl Session for PostgresSession {
                 "server process {pid} answers in place of {}",
                 self.facts.pid
             )
-        } else if standby {
+        } else if standby && !self.facts.hazards.contains(&Hazard::Standby) {
             "the server has become a standby".to_owned()
         } else if !sentinel {
             "the session was reset: all its locks are released".to_owned()
@@ -309,7 +342,7 @@ impl Session for PostgresSession {
         };
         Err(DriverError::Gone {
             reason: lost,
-            source: None,
+            source: Some(AnotherSession::source(None)),
         })
     }
 
@@ -343,6 +376,20 @@ impl Session for PostgresSession {
 
     fn server(&self) -> &str {
         &self.facts.server
+    }
+
+    fn identity(&self) -> &str {
+        &self.facts.identity
+    }
+
+    fn behind_pooler(&self) -> Option<bool> {
+        // CockroachDB and some poolers tell 0: no number at all.
+        let told = self.told.filter(|told| *told != 0)?;
+        Some(told != self.facts.pid)
+    }
+
+    fn hazards(&self) -> &[Hazard] {
+        &self.facts.hazards
     }
 }
 

@@ -9,7 +9,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
 use super::errors;
-use crate::backend::session::driver::ConnectError;
+use crate::backend::session::driver::{ConnectError, SessionSettings};
+use crate::hazard::{Hazard, Hazards};
 
 /// How soon the server notices, while a statement of ours waits, that nobody is there for its answer any more.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -30,10 +31,18 @@ pub(super) struct Facts {
     /// of two-number keys, where the locks of our users are not.
     pub(super) sentinel: (i32, i32),
     pub(super) server: String,
+    /// The start of the server. Not its `system_identifier`: standbys share that, and not everybody may read it.
+    pub(super) identity: String,
+    /// What is wrong with the server, and allowed.
+    pub(super) hazards: Vec<Hazard>,
 }
 
 /// Sets the session up, and reads back what the server has made of it, in one flight.
-pub(super) async fn apply(client: &Client, limit: Duration) -> Result<Facts, ConnectError> {
+pub(super) async fn apply(
+    client: &Client,
+    settings: &SessionSettings,
+) -> Result<Facts, ConnectError> {
+    let limit = settings.limit;
     let sentinel = (fastrand::i32(..), fastrand::i32(..));
     let (set, mut seen) = join(set(client, limit, true), read_back(client, sentinel)).await;
     if let Err(error) = set {
@@ -47,7 +56,9 @@ pub(super) async fn apply(client: &Client, limit: Duration) -> Result<Facts, Con
         seen = again;
     }
     let row = seen.map_err(refused)?;
-    ReadBack::of(&row).map_err(refused)?.judge(limit, sentinel)
+    ReadBack::of(&row)
+        .map_err(refused)?
+        .judge(limit, sentinel, &settings.allowed)
 }
 
 /// `SET` and not the options of the start-up message, which PgBouncer refuses. What only newer servers know is
@@ -142,7 +153,13 @@ impl ReadBack {
         })
     }
 
-    fn judge(self, limit: Duration, sentinel: (i32, i32)) -> Result<Facts, ConnectError> {
+    fn judge(
+        self,
+        limit: Duration,
+        sentinel: (i32, i32),
+        allowed: &Hazards,
+    ) -> Result<Facts, ConnectError> {
+        let hazards = self.hazards(allowed)?;
         let limit = i64::try_from(limit.as_secs().max(1) * 1000).unwrap_or(i64::MAX);
         let ReadBack {
             version_text,
@@ -152,14 +169,7 @@ impl ReadBack {
             user_timeout,
             ..
         } = &self;
-        let reason = if self.version < OLDEST {
-            format!(
-                "PostgreSQL {version_text} cannot limit idle sessions: \
-                 a paused client would keep its locks without limit"
-            )
-        } else if self.standby {
-            "the server is a standby, whose locks exclude nobody on the primary".to_owned()
-        } else if *idle_limit != limit {
+        let reason = if self.version >= OLDEST && *idle_limit != limit {
             format!("idle_session_timeout stayed {idle_limit} ms when set to {limit} ms")
         } else if !limited.is_empty() {
             format!("the server kept a limit on our session: {limited} cannot be set to 0")
@@ -176,12 +186,31 @@ impl ReadBack {
                 started: self.started,
                 sentinel,
                 server: format!("PostgreSQL {}", number(version_text)),
+                identity: self.started.to_string(),
+                hazards,
             });
         };
         Err(ConnectError::Unsafe {
             reason,
             remedy: DIRECT.to_owned(),
         })
+    }
+
+    /// What is wrong with the server and allowed; the first that is not allowed is an error.
+    fn hazards(&self, allowed: &Hazards) -> Result<Vec<Hazard>, ConnectError> {
+        let mut found = Vec::new();
+        if self.version < OLDEST {
+            let reason = format!(
+                "PostgreSQL {} cannot limit idle sessions: a paused client would keep its locks without limit",
+                self.version_text
+            );
+            found.push((Hazard::NoIdleLimit, reason));
+        }
+        if self.standby {
+            let reason = "the server is a standby, whose locks exclude nobody on the primary";
+            found.push((Hazard::Standby, reason.to_owned()));
+        }
+        allowed.accept(found, DIRECT)
     }
 }
 
@@ -232,15 +261,49 @@ mod tests {
     }
 
     #[test]
+    fn a_hazard_that_is_allowed_is_found_and_no_other() {
+        let mut allowed = Hazards::default();
+        allowed.insert(Hazard::NoIdleLimit);
+        let old = || ReadBack {
+            version: 130_023,
+            idle_limit: 0,
+            ..good()
+        };
+        let facts = old().judge(LIMIT, (1, 2), &allowed).expect("allowed");
+        assert_eq!(facts.hazards, [Hazard::NoIdleLimit]);
+        let standby = || ReadBack {
+            standby: true,
+            ..old()
+        };
+        let Some(ConnectError::Unsafe { remedy, .. }) =
+            standby().judge(LIMIT, (1, 2), &allowed).err()
+        else {
+            panic!("not refused")
+        };
+        assert!(remedy.contains("allow=standby"), "{remedy}");
+        allowed.insert(Hazard::Standby);
+        let facts = standby().judge(LIMIT, (1, 2), &allowed).expect("allowed");
+        assert_eq!(facts.hazards, [Hazard::NoIdleLimit, Hazard::Standby]);
+        // To have no limit is allowed, not to have another.
+        let limited = ReadBack {
+            limited: "lock_timeout".to_owned(),
+            ..standby()
+        };
+        assert!(limited.judge(LIMIT, (1, 2), &allowed).is_err());
+    }
+
+    #[test]
     fn s1_a_server_that_did_not_take_the_settings_is_unsafe() {
-        let facts = good().judge(LIMIT, (1, 2)).expect("a good server");
+        let facts = good()
+            .judge(LIMIT, (1, 2), &Hazards::default())
+            .expect("a good server");
         assert_eq!(facts.server, "PostgreSQL 15.18");
         let local = ReadBack {
             keepalives: 0,
             user_timeout: 0,
             ..good()
         };
-        assert!(local.judge(LIMIT, (1, 2)).is_ok());
+        assert!(local.judge(LIMIT, (1, 2), &Hazards::default()).is_ok());
         for (read_back, word) in [
             (
                 ReadBack {
@@ -292,7 +355,7 @@ mod tests {
                 "random key",
             ),
         ] {
-            match read_back.judge(LIMIT, (1, 2)).err() {
+            match read_back.judge(LIMIT, (1, 2), &Hazards::default()).err() {
                 Some(ConnectError::Unsafe { reason, remedy }) => {
                     assert!(reason.contains(word), "{reason}");
                     assert!(remedy.contains("version 14"), "{remedy}");

@@ -1,6 +1,7 @@
 //! The end of an errand that nobody wants any more.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::backend::session::driver::DriverError;
@@ -36,6 +37,33 @@ fn a_wait_that_fails_while_it_is_called_off_is_not_awaited_again() {
         ended.notify_one();
         let taken = taking.await.expect("no panic");
         assert!(matches!(taken, Taken::CalledOff));
+    });
+}
+
+#[test]
+fn a_try_at_a_busy_lock_does_not_wait_on_an_idle_connection() {
+    run(async {
+        let script = Script::new();
+        let locks = locks(&script, LIMITS).await;
+        Script::set(&script.try_lock, async || Ok(false));
+        let waited = Arc::new(AtomicBool::new(false));
+        let waits = waited.clone();
+        Script::set(&script.wait_lock, move || {
+            waits.store(true, Ordering::Relaxed);
+            pending()
+        });
+        let errand = errand(Some(Duration::from_secs(10)));
+        let mut taking = locks.take(errand.clone());
+        // As the queue does for a caller who came for one try.
+        let taken = loop {
+            tokio::select! {
+                biased;
+                taken = &mut taking => break taken,
+                () = errand.news() => errand.call_off(),
+            }
+        };
+        assert!(matches!(taken, Taken::CalledOff));
+        assert!(!waited.load(Ordering::Relaxed));
     });
 }
 

@@ -62,6 +62,7 @@ fn a_connection_that_does_not_open_does_not_keep_the_lock_from_being_tried() {
     run(async {
         let script = Script::new();
         let locks = locks(&script, LIMITS).await;
+        let first = locks.waiters.check_out().await.expect("the first waiter");
         script.deaf.store(true, Ordering::Relaxed);
         let tries = AtomicUsize::new(0);
         Script::set(&script.try_lock, move || {
@@ -71,5 +72,6 @@ fn a_connection_that_does_not_open_does_not_keep_the_lock_from_being_tried() {
         let taking = locks.take(errand(None));
         let taken = tokio::time::timeout(LIMITS.connect_timeout / 4, taking).await;
         assert!(matches!(taken, Ok(Taken::Held(_))));
+        first.lose("the test is over");
     });
 }

@@ -1,6 +1,7 @@
 //! A driver that answers as a test says. Like MySQL's, its connection carries one statement at a time, and a
 //! statement that is given up half-way closes it.
 
+use std::collections::HashMap;
 use std::future::{Future, pending, ready};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,9 @@ use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{ConnectError, Driver, DriverError, Session, Wait};
 use crate::backend::session::ending::Ending;
+use crate::capabilities::Reach;
 use crate::error::Holder;
+use crate::hazard::Hazard;
 use crate::key::{Mode, ServerKey};
 
 type Answer<T> = BoxFuture<'static, Result<T, DriverError>>;
@@ -28,6 +31,15 @@ pub(super) struct Script {
     pub(super) opened: AtomicUsize,
     /// New connections are not answered.
     pub(super) deaf: AtomicBool,
+    /// How many connections the server has.
+    pub(super) room: AtomicUsize,
+    /// The name of the server.
+    pub(super) identity: Mutex<Arc<str>>,
+    /// What is said in place of the truth, by the number of the question, to tries and releases of the proof.
+    pub(super) proof: Mutex<HashMap<usize, Result<bool, DriverError>>>,
+    pub(super) asked: AtomicUsize,
+    /// Who holds what: for the proof alone.
+    held: Mutex<HashMap<ServerKey, usize>>,
 }
 
 fn says<T: Send + 'static>(value: impl Fn() -> T + Send + 'static) -> Says<T> {
@@ -46,6 +58,11 @@ impl Script {
             holder: says(|| None),
             opened: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
+            room: AtomicUsize::new(usize::MAX),
+            identity: Mutex::new("one".into()),
+            proof: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            held: Mutex::default(),
         })
     }
 
@@ -57,9 +74,24 @@ impl Script {
     }
 }
 
+impl Script {
+    /// An answer within the proof, whose lock is the only one with a name: the tests lock numbers.
+    fn proof(
+        &self,
+        truth: impl FnOnce(&mut HashMap<ServerKey, usize>) -> bool,
+    ) -> Result<bool, DriverError> {
+        let question = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let truth = truth(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        proof.remove(&question).unwrap_or(Ok(truth))
+    }
+}
+
 pub(super) struct Scripted(pub(super) Arc<Script>);
 
 pub(super) struct Line {
+    number: usize,
+    identity: Arc<str>,
     script: Arc<Script>,
     turn: tokio::sync::Mutex<()>,
     ending: Ending,
@@ -100,8 +132,17 @@ impl Driver for Scripted {
         if self.0.deaf.load(Ordering::Relaxed) {
             return pending().await;
         }
-        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        let number = self.0.opened.fetch_add(1, Ordering::Relaxed);
+        if number >= self.0.room.load(Ordering::Relaxed) {
+            return Err(ConnectError::TooMany {
+                reason: "too many connections".into(),
+                source: None,
+            });
+        }
+        let identity = self.0.identity.lock();
         Ok(Line {
+            number,
+            identity: identity.unwrap_or_else(PoisonError::into_inner).clone(),
             script: self.0.clone(),
             turn: tokio::sync::Mutex::default(),
             ending: Ending::new(),
@@ -116,13 +157,26 @@ impl Driver for Scripted {
         true
     }
 
+    fn reach(&self) -> Reach {
+        Reach::Server
+    }
+
     fn endpoint(&self) -> &'static str {
         "a script"
     }
 }
 
 impl Session for Line {
-    async fn try_lock(&self, _: &ServerKey, _: Mode) -> Result<bool, DriverError> {
+    async fn prepare(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn try_lock(&self, key: &ServerKey, _: Mode) -> Result<bool, DriverError> {
+        if let ServerKey::Name(_) = key {
+            return self
+                .script
+                .proof(|held| *held.entry(key.clone()).or_insert(self.number) == self.number);
+        }
         self.say(&self.script.try_lock).await
     }
 
@@ -134,7 +188,16 @@ impl Session for Line {
         helper.say(&self.script.interrupt).await
     }
 
-    async fn unlock(&self, _: &ServerKey, _: Mode) -> Result<bool, DriverError> {
+    async fn unlock(&self, key: &ServerKey, _: Mode) -> Result<bool, DriverError> {
+        if let ServerKey::Name(_) = key {
+            return self.script.proof(|held| {
+                let mine = held.get(key) == Some(&self.number);
+                if mine {
+                    held.remove(key);
+                }
+                mine
+            });
+        }
         self.say(&self.script.unlock).await
     }
 
@@ -155,6 +218,18 @@ impl Session for Line {
     }
 
     fn server(&self) -> &'static str {
-        "a script"
+        "Script 1.2"
+    }
+
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn behind_pooler(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    fn hazards(&self) -> &[Hazard] {
+        &[]
     }
 }

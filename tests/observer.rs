@@ -240,17 +240,17 @@ fn a_shutdown_loses_what_is_held_and_fails_who_waits() {
             ..
         })
     ));
-    let mut lost = Vec::new();
+    let mut keys = Vec::new();
     for _ in &guards {
         let Heard::Lost(loss) = next(&heard) else {
             panic!("lost");
         };
         assert_eq!(&*loss.reason, "dlock was shut down");
-        lost.push(loss.key);
+        keys.push(loss.key);
     }
-    lost.sort();
+    keys.sort();
     assert_eq!(
-        lost.iter().map(|key| &**key).collect::<Vec<_>>(),
+        keys.iter().map(|key| &**key).collect::<Vec<_>>(),
         ["a", "b"]
     );
     drop(guards);

@@ -242,11 +242,11 @@ fn a_shutdown_loses_what_is_held_and_fails_who_waits() {
     ));
     let mut keys = Vec::new();
     for _ in &guards {
-        let Heard::Lost(event) = next(&heard) else {
+        let Heard::Lost(loss) = next(&heard) else {
             panic!("lost");
         };
-        assert_eq!(&*event.reason, "dlock was shut down");
-        keys.push(event.key);
+        assert_eq!(&*loss.reason, "dlock was shut down");
+        keys.push(loss.key);
     }
     keys.sort();
     assert_eq!(

@@ -8,7 +8,8 @@ use futures_channel::oneshot;
 use smallvec::{SmallVec, smallvec};
 use tokio::task::AbortHandle;
 
-use super::{ANSWERS_WITHIN, HandOver, Origin, Patience, Refusal, Request};
+use super::refusal::{ANSWERS_WITHIN, Refusal};
+use super::{HandOver, Origin, Patience, Request};
 use crate::backend::{Errand, Hold, Progress};
 use crate::error::Error;
 use crate::hold::Vitality;

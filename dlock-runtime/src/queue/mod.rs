@@ -8,6 +8,8 @@
 mod deadlock;
 mod line;
 mod place;
+mod refusal;
+mod release;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -16,12 +18,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_channel::oneshot;
 use tokio::sync::Notify;
 use tokio::time;
 
-use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
-use crate::error::{Error, Holder, Lost, Refused};
+use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Taken};
+use crate::error::{Error, Lost, Refused};
 use crate::hold::Vitality;
 use crate::hold::frame::Frame;
 use crate::io::Io;
@@ -31,10 +32,7 @@ use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
-
-/// How long the server may take, once a deadline has passed, to answer a try that is under way or to say who holds
-/// the lock. Longer, and it counts as unavailable.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+use refusal::Refusal;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,217 +369,6 @@ impl Queue {
         }
     }
 
-    /// The errand has news: those who came for one try have their answer.
-    fn heed(self: &Arc<Self>, errand: &Errand) {
-        if errand.is_called_off() {
-            // The news were for those who have gone; who came since is asked for anew.
-            return;
-        }
-        let refusal = match errand.progress() {
-            Progress::Asked => return,
-            Progress::Busy => Refusal::HeldElsewhere { asked_now: true },
-            Progress::Trouble(trouble) => Refusal::Trouble(trouble),
-        };
-        let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(&errand.key) else {
-            return;
-        };
-        let refused = entry.remove_one_tries();
-        if let Some(watch) = &self.watch {
-            for waiting in &entry.line {
-                match &refusal {
-                    Refusal::Trouble(trouble) => {
-                        watch.has_trouble(waiting.caller.id, &trouble.reason);
-                    }
-                    Refusal::HeldHere | Refusal::HeldElsewhere { .. } => {
-                        watch.waits(waiting.caller.id, false);
-                    }
-                }
-            }
-        }
-        for waiting in &refused {
-            table.forget_wait(waiting.caller.id);
-        }
-        drop(table);
-        for waiting in refused {
-            self.refuse(&errand.key, waiting, refusal.clone());
-        }
-    }
-
-    /// A caller's deadline has passed.
-    fn expire(self: &Arc<Self>, key: &ServerKey, id: u64) {
-        let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(key) else {
-            return;
-        };
-        if let Some(answer_by) = entry.grant_an_answer(id) {
-            drop(table);
-            return self.expire_at(key, id, answer_by);
-        }
-        let Some(waiting) = entry.remove(id) else {
-            return;
-        };
-        let refusal = match &entry.state {
-            State::Held { .. } => Refusal::HeldHere,
-            State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
-            State::Taking(errand) => match errand.progress() {
-                // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
-                Progress::Asked if waiting.saw_it_held => {
-                    Refusal::HeldElsewhere { asked_now: false }
-                }
-                Progress::Asked => Refusal::Trouble(Trouble {
-                    reason: "the server did not answer in time".into(),
-                    source: None,
-                }),
-                Progress::Busy => Refusal::HeldElsewhere { asked_now: false },
-                Progress::Trouble(trouble) => Refusal::Trouble(trouble),
-            },
-        };
-        table.forget_wait(id);
-        drop(table);
-        self.refuse(key, waiting, refusal);
-    }
-
-    fn expire_at(self: &Arc<Self>, key: &ServerKey, id: u64, deadline: Instant) {
-        let queue = self.clone();
-        let errand_key = key.clone();
-        let timer = self.spawn(async move {
-            time::sleep_until(deadline.into()).await;
-            queue.expire(&errand_key, id);
-        });
-        let mut table = self.table();
-        let waiting = table.entries.get_mut(key).and_then(|entry| {
-            entry
-                .line
-                .iter_mut()
-                .find(|waiting| waiting.caller.id == id)
-        });
-        match waiting {
-            Some(waiting) => waiting.timer = Some(line::Timer(timer)),
-            None => timer.abort(),
-        }
-    }
-
-    /// Tells a caller, who stands in no line any more, why it does not get the lock.
-    fn refuse(self: &Arc<Self>, key: &ServerKey, waiting: Waiting, refusal: Refusal) {
-        let ask = match refusal {
-            Refusal::HeldHere => {
-                let here = Holder {
-                    this_process: true,
-                    ..Holder::default()
-                };
-                return self.deny_busy(waiting, Some(here));
-            }
-            Refusal::Trouble(trouble) => return self.deny_unavailable(waiting, trouble),
-            Refusal::HeldElsewhere { asked_now } => waiting.name_holder || !asked_now,
-        };
-        if !ask {
-            return self.deny_busy(waiting, None);
-        }
-        // The query says who it is, and that the server is still there to ask: a wait that the network ate must
-        // not be called busy.
-        let queue = self.clone();
-        let key = key.clone();
-        self.spawn(async move {
-            match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
-                Ok(Ok(holder)) => queue.deny_busy(waiting, holder),
-                Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
-                Err(_) => {
-                    let trouble = Trouble {
-                        reason: "the server stopped answering during the wait".into(),
-                        source: None,
-                    };
-                    queue.deny_unavailable(waiting, trouble);
-                }
-            }
-        });
-    }
-
-    /// A caller leaves: its wait ends, or its hold. `heard`: it wants to know how that went.
-    fn leave(self: &Arc<Self>, key: &ServerKey, id: u64, heard: bool) -> Leaving {
-        let mut table = self.table();
-        let nothing = || Leaving::done(if heard { Err(UNKNOWN.into()) } else { Ok(()) });
-        let Some(entry) = table.entries.get_mut(key) else {
-            return nothing();
-        };
-        if let Some(waiting) = entry.remove(id) {
-            table.forget_wait(id);
-            drop(table);
-            drop(waiting);
-            if let Some(watch) = &self.watch {
-                watch.is_cancelled(id);
-            }
-            return nothing();
-        }
-        match entry.let_go(id) {
-            line::LetGo::NotHolder => nothing(),
-            line::LetGo::OthersHold(vitality) => {
-                drop(table);
-                let result = vitality.lost().map_or(Ok(()), Err);
-                if let Some(watch) = &self.watch {
-                    watch.has_left(id, &result);
-                }
-                Leaving::done(result)
-            }
-            line::LetGo::Last(hold, mode, stretch) => {
-                let stretch = entry.next_stretch(&hold, mode, stretch, self.hand_over);
-                // In memory there is nobody to save a round trip to, and the store lets all lockers take turns.
-                if let Some(stretch) = stretch.filter(|_| !self.local) {
-                    let vitality = hold.vitality.clone();
-                    // It stood a moment ago. Under the mutex: the next holder's grant is reported behind the release.
-                    self.watch_release(Some(id), &Ok(()));
-                    self.hand_out(table, key, mode, hold, stretch);
-                    return Leaving::done(vitality.lost().map_or(Ok(()), Err));
-                }
-                drop(table);
-                if let Some(watch) = &self.watch {
-                    watch.leaves(id);
-                }
-                self.give_back(key, hold, Some(id), heard)
-            }
-        }
-    }
-
-    /// A hold stays although its holder has gone.
-    fn keep(&self, key: &ServerKey, id: u64) {
-        if let Some(entry) = self.table().entries.get_mut(key) {
-            entry.keep(id);
-        }
-    }
-
-    /// `id`: who held it.
-    fn give_back(
-        self: &Arc<Self>,
-        key: &ServerKey,
-        hold: Hold,
-        id: Option<u64>,
-        heard: bool,
-    ) -> Leaving {
-        let vitality = hold.vitality;
-        let giving_back = match hold.grant.give_back() {
-            GivenBack::Now(result) => {
-                let result = vitality.lost().map_or(result, Err);
-                self.watch_release(id, &result);
-                self.advance(self.table(), key);
-                return Leaving::done(result);
-            }
-            GivenBack::Later(giving_back) => giving_back,
-        };
-        let (ack, answer) = heard.then(oneshot::channel).unzip();
-        let queue = self.clone();
-        let key = key.clone();
-        self.spawn(async move {
-            // The strategy's word is the last: a session that is closed once it is free was not lost.
-            let result = giving_back.await;
-            queue.watch_release(id, &result);
-            queue.advance(queue.table(), &key);
-            if let Some(ack) = ack {
-                let _ = ack.send(result);
-            }
-        });
-        answer.map_or(Leaving::done(Ok(())), Leaving::Asked)
-    }
-
     /// Refuses all who wait and all who come, with this error. Holds stay until they are released.
     pub(crate) fn close(&self, error: &Error) {
         let mut table = self.table();
@@ -678,20 +465,6 @@ impl Grant for Turn {
     fn give_back(self: Box<Self>) -> GivenBack {
         GivenBack::Now(Ok(()))
     }
-}
-
-/// What a release is told that finds nothing to release.
-const UNKNOWN: &str = "this process did not hold the lock";
-
-/// Why a caller does not get the lock.
-#[derive(Clone)]
-enum Refusal {
-    HeldHere,
-    HeldElsewhere {
-        /// The server said so just now, to this very request.
-        asked_now: bool,
-    },
-    Trouble(Trouble),
 }
 
 pub(crate) fn lost(key: &str, reason: &str) -> Error {

@@ -5,13 +5,14 @@ use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
+use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::backend::Grant;
+use crate::backend::{Grant, Progress, Trouble};
 use crate::clock::Moment;
-use crate::error::Unsupported;
+use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
 use crate::park::block_on;
 

@@ -1,0 +1,155 @@
+//! Why a caller does not get the lock, and how it hears of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time;
+
+use super::Queue;
+use super::line::{self, State, Waiting};
+use crate::backend::{Errand, Progress, Trouble};
+use crate::error::Holder;
+use crate::key::ServerKey;
+
+/// How long the server may take, once a deadline has passed, to answer a try that is under way or to say who holds
+/// the lock. Longer, and it counts as unavailable.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why a caller does not get the lock.
+#[derive(Clone)]
+pub(super) enum Refusal {
+    HeldHere,
+    HeldElsewhere {
+        /// The server said so just now, to this very request.
+        asked_now: bool,
+    },
+    Trouble(Trouble),
+}
+
+impl Queue {
+    /// The errand has news: those who came for one try have their answer.
+    pub(super) fn heed(self: &Arc<Self>, errand: &Errand) {
+        if errand.is_called_off() {
+            // The news were for those who have gone; who came since is asked for anew.
+            return;
+        }
+        let refusal = match errand.progress() {
+            Progress::Asked => return,
+            Progress::Busy => Refusal::HeldElsewhere { asked_now: true },
+            Progress::Trouble(trouble) => Refusal::Trouble(trouble),
+        };
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(&errand.key) else {
+            return;
+        };
+        let refused = entry.remove_one_tries();
+        if let Some(watch) = &self.watch {
+            for waiting in &entry.line {
+                match &refusal {
+                    Refusal::Trouble(trouble) => {
+                        watch.has_trouble(waiting.caller.id, &trouble.reason);
+                    }
+                    Refusal::HeldHere | Refusal::HeldElsewhere { .. } => {
+                        watch.waits(waiting.caller.id, false);
+                    }
+                }
+            }
+        }
+        for waiting in &refused {
+            table.forget_wait(waiting.caller.id);
+        }
+        drop(table);
+        for waiting in refused {
+            self.refuse(&errand.key, waiting, refusal.clone());
+        }
+    }
+
+    /// A caller's deadline has passed.
+    pub(super) fn expire(self: &Arc<Self>, key: &ServerKey, id: u64) {
+        let mut table = self.table();
+        let Some(entry) = table.entries.get_mut(key) else {
+            return;
+        };
+        if let Some(answer_by) = entry.grant_an_answer(id) {
+            drop(table);
+            return self.expire_at(key, id, answer_by);
+        }
+        let Some(waiting) = entry.remove(id) else {
+            return;
+        };
+        let refusal = match &entry.state {
+            State::Held { .. } => Refusal::HeldHere,
+            State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
+            State::Taking(errand) => match errand.progress() {
+                // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
+                Progress::Asked if waiting.saw_it_held => {
+                    Refusal::HeldElsewhere { asked_now: false }
+                }
+                Progress::Asked => Refusal::Trouble(Trouble {
+                    reason: "the server did not answer in time".into(),
+                    source: None,
+                }),
+                Progress::Busy => Refusal::HeldElsewhere { asked_now: false },
+                Progress::Trouble(trouble) => Refusal::Trouble(trouble),
+            },
+        };
+        table.forget_wait(id);
+        drop(table);
+        self.refuse(key, waiting, refusal);
+    }
+
+    pub(super) fn expire_at(self: &Arc<Self>, key: &ServerKey, id: u64, deadline: Instant) {
+        let queue = self.clone();
+        let errand_key = key.clone();
+        let timer = self.spawn(async move {
+            time::sleep_until(deadline.into()).await;
+            queue.expire(&errand_key, id);
+        });
+        let mut table = self.table();
+        let waiting = table.entries.get_mut(key).and_then(|entry| {
+            entry
+                .line
+                .iter_mut()
+                .find(|waiting| waiting.caller.id == id)
+        });
+        match waiting {
+            Some(waiting) => waiting.timer = Some(line::Timer(timer)),
+            None => timer.abort(),
+        }
+    }
+
+    /// Tells a caller, who stands in no line any more, why it does not get the lock.
+    pub(super) fn refuse(self: &Arc<Self>, key: &ServerKey, waiting: Waiting, refusal: Refusal) {
+        let ask = match refusal {
+            Refusal::HeldHere => {
+                let here = Holder {
+                    this_process: true,
+                    ..Holder::default()
+                };
+                return self.deny_busy(waiting, Some(here));
+            }
+            Refusal::Trouble(trouble) => return self.deny_unavailable(waiting, trouble),
+            Refusal::HeldElsewhere { asked_now } => waiting.name_holder || !asked_now,
+        };
+        if !ask {
+            return self.deny_busy(waiting, None);
+        }
+        // The query says who it is, and that the server is still there to ask: a wait that the network ate must
+        // not be called busy.
+        let queue = self.clone();
+        let key = key.clone();
+        self.spawn(async move {
+            match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
+                Ok(Ok(holder)) => queue.deny_busy(waiting, holder),
+                Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
+                Err(_) => {
+                    let trouble = Trouble {
+                        reason: "the server stopped answering during the wait".into(),
+                        source: None,
+                    };
+                    queue.deny_unavailable(waiting, trouble);
+                }
+            }
+        });
+    }
+}

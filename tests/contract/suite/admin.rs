@@ -85,27 +85,39 @@ impl Admin {
             .collect()
     }
 
-    /// The sessions that a condition describes, by number.
+    /// The sessions of an account (MySQL and MariaDB) or of an application (PostgreSQL), by number.
     pub(crate) fn sessions(&self, which: &str) -> Vec<i64> {
-        self.numbers(&match self.family {
-            Family::Postgres => format!("SELECT pid FROM pg_stat_activity WHERE {which}"),
-            Family::MySql => {
-                format!("SELECT id FROM information_schema.processlist WHERE {which}")
+        match self.family {
+            Family::Postgres => {
+                self.numbers(&format!("SELECT pid FROM pg_stat_activity WHERE {which}"))
             }
-        })
+            Family::MySql => self.processes(which, |_| true),
+        }
     }
 
     /// Those of them that wait in the server's queue for a lock.
     pub(crate) fn waiters(&self, which: &str) -> Vec<i64> {
-        self.numbers(&match self.family {
-            Family::Postgres => format!(
+        match self.family {
+            Family::Postgres => self.numbers(&format!(
                 "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
                  WHERE locktype = 'advisory' AND NOT granted AND {which}"
-            ),
-            Family::MySql => format!(
-                "SELECT id FROM information_schema.processlist WHERE state = 'User lock' AND {which}"
-            ),
-        })
+            )),
+            Family::MySql => self.processes(which, |state| state == "User lock"),
+        }
+    }
+
+    /// The sessions of an account whose state suits. Not from `information_schema`: MariaDB 10.11 makes a table on disk
+    /// for each such question, and has crashed under many of them.
+    fn processes(&self, account: &str, suits: impl Fn(&str) -> bool) -> Vec<i64> {
+        let rows = self
+            .rows("SHOW FULL PROCESSLIST")
+            .expect("the server's own view");
+        let text =
+            |row: &Row, column: usize| row.get(column).cloned().flatten().unwrap_or_default();
+        rows.iter()
+            .filter(|row| text(row, 1) == account && suits(&text(row, 6)))
+            .map(|row| text(row, 0).parse().expect("a number"))
+            .collect()
     }
 
     /// The sessions that hold a lock, by the lock's documented name.

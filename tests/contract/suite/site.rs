@@ -171,7 +171,7 @@ impl Site {
     fn mark(&self) -> String {
         match self.family() {
             Family::Postgres => format!("application_name LIKE '{}.%'", self.tag),
-            Family::MySql => format!("user = '{}'", self.account),
+            Family::MySql => self.account.clone(),
         }
     }
 

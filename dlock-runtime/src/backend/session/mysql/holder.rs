@@ -1,14 +1,13 @@
 //! Who holds a lock, pieced together from what the account may see.
 
+use mysql_async::Row;
+use mysql_async::prelude::Queryable;
+
 use super::{MySqlSession, column};
 use crate::backend::session::driver::DriverError;
 use crate::error::Holder;
 
 /// Tried in turn: an account may not see one of them, a version may not have it.
-const PROCESSES: [&str; 2] = [
-    "SELECT user, host FROM performance_schema.processlist WHERE id = ?",
-    "SELECT user, host FROM information_schema.processlist WHERE id = ?",
-];
 const PROGRAMS: [&str; 2] = [
     "SELECT MAX(IF(attr_name = 'program_name', attr_value, NULL)), MAX(IF(attr_name = '_pid', attr_value, NULL))
      FROM performance_schema.session_connect_attrs WHERE processlist_id = ?",
@@ -23,7 +22,7 @@ pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Hold
     else {
         return Ok(None);
     };
-    let client = first(session, &PROCESSES, id).await?;
+    let client = client(session, id).await?;
     let program = first(session, &PROGRAMS, id).await?;
     Ok(Some(Holder {
         program: program.map(|(name, process)| match process {
@@ -31,13 +30,38 @@ pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Hold
             Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
             _ => name,
         }),
-        client: client.map(|(user, host)| match host {
-            Some(host) => format!("{user}@{host}"),
-            None => user,
-        }),
+        client,
         session: i64::try_from(id).ok(),
         this_process: id == session.facts.id,
     }))
+}
+
+/// Where the session comes from, as far as the account may see it.
+///
+/// `SHOW`, and not the table `information_schema.processlist`: MariaDB 10.11 makes a table on disk to answer that one,
+/// and was seen to crash over it.
+async fn client(session: &MySqlSession, id: u64) -> Result<Option<String>, DriverError> {
+    let asked = session
+        .slot
+        .run(|conn| conn.query::<Row, _>("SHOW PROCESSLIST"))
+        .await;
+    let rows = match asked {
+        Ok(rows) => rows,
+        // Not to be told is not an error.
+        Err(DriverError::Refused { .. }) => return Ok(None),
+        Err(error @ DriverError::Gone { .. }) => return Err(error),
+    };
+    for row in rows {
+        if column::<u64>(&row, 0)? == Some(id) {
+            let user: Option<String> = column(&row, 1)?;
+            let host: Option<String> = column(&row, 2)?;
+            return Ok(match (user, host) {
+                (Some(user), Some(host)) => Some(format!("{user}@{host}")),
+                (user, _) => user,
+            });
+        }
+    }
+    Ok(None)
 }
 
 /// The two columns of the first statement that answers with a value in the first.

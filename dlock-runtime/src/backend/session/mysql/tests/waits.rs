@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, join, select};
 
-use super::{LONG, Server, assert_gone, fresh_key, is_waiting, on_both, one, until_waiting};
+use super::{LONG, Server, assert_gone, fresh_key, is_waiting, on_both, state, until_waiting};
 use crate::backend::session::driver::{DriverError, Session, Wait};
 use crate::backend::session::mysql::errors;
 use crate::backend::session::mysql::settings::Flavor;
@@ -239,8 +239,7 @@ fn a_wait_that_is_dropped_half_way_closes_the_session() {
 
 async fn until_away(server: Server, id: u64) {
     let session = server.session().await;
-    let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE id = {id}");
-    while one::<u64>(&session, &sql).await != 0 {
+    while state(&session, id).await.is_some() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

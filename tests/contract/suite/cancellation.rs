@@ -116,8 +116,12 @@ pub(crate) fn a_future_dropped_between_grant_and_poll_leaves_nothing(site: &Site
             // Granted to the keeper.
             let lock = site.lock(&one, "unread");
             let mut acquiring = Box::pin(lock.acquire());
-            assert!((&mut acquiring).now_or_never().is_none());
-            until("the lock is granted", || !site.holders("unread").is_empty());
+            // A server that is faster than this thread answers during the first poll.
+            let told = (&mut acquiring).now_or_never();
+            if told.is_none() {
+                until("the lock is granted", || !site.holders("unread").is_empty());
+            }
+            drop(told);
             drop(acquiring);
             let again = lock.try_acquire().await.unwrap();
             drop(again.expect("the drop comes first"));

@@ -98,6 +98,36 @@ impl Fence {
             .await?;
         Ok(!rows.is_empty())
     }
+
+    /// The statement for MySQL and MariaDB, with the parameters namespace, key and token. It gives one row when the token is
+    /// the newest one of the key, and none otherwise; without the row, roll back. On a Galera cluster it does not reach the
+    /// other nodes: there, write the token beside what the lock protects.
+    #[cfg(feature = "mysql")]
+    pub fn mysql_sql(&self) -> String {
+        crate::backend::lease::mysql::sql::assert_fence(&self.table)
+    }
+
+    /// Checks a token in a transaction of MySQL or MariaDB: whether it is the newest one of the key. From then to the end of
+    /// the transaction nobody else can take the lock. Tokens of shared mode are the newest only until the next reader comes.
+    ///
+    /// # Errors
+    ///
+    /// The driver's; a deadlock (1213) or a lock wait (1205) means that somebody else takes the lock at this moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of any statement of the driver: dropping the future half-way costs the connection.
+    #[cfg(feature = "mysql")]
+    pub async fn check_mysql<Q: mysql_async::prelude::Queryable>(
+        &self,
+        transaction: &mut Q,
+        key: &str,
+        token: u64,
+    ) -> Result<bool, mysql_async::Error> {
+        let params = (self.namespace.as_bytes(), key.as_bytes(), token);
+        let found: Option<u64> = transaction.exec_first(self.mysql_sql(), params).await?;
+        Ok(found.is_some())
+    }
 }
 
 /// The SQL that makes the table on PostgreSQL, for programs whose own user may not: `table` is `name` or `schema.name`, by
@@ -111,6 +141,18 @@ pub fn postgres_schema(table: Option<&str>) -> Result<String, InitError> {
     use crate::backend::lease::postgres::{SCHEMA, sql};
     let table = table.map_or_else(|| Ok(TableName::default()), named)?;
     Ok(sql::create_table(&table.or_schema(SCHEMA)))
+}
+
+/// The SQL that makes the table on MySQL and MariaDB, for programs whose own user may not: `table` is `name` or
+/// `database.name`, by default `dlock_lease`. The program then needs `SELECT`, `INSERT` and `UPDATE` on it.
+///
+/// # Errors
+///
+/// [`InitError::BadConfig`] when `table` is no name.
+#[cfg(feature = "mysql")]
+pub fn mysql_schema(table: Option<&str>) -> Result<String, InitError> {
+    let table = table.map_or_else(|| Ok(TableName::default()), named)?;
+    Ok(crate::backend::lease::mysql::sql::create_table(&table))
 }
 
 fn named(table: &str) -> Result<TableName, InitError> {

@@ -33,6 +33,10 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
             Box::pin(session::open(driver, config)).await
         }
         #[cfg(feature = "mysql")]
+        Endpoint::MySql(endpoint) if config.is_lease() => {
+            Box::pin(super::lease::open::mysql(*endpoint, config)).await
+        }
+        #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) => {
             use super::session::mysql::MySqlDriver;
             let driver = MySqlDriver::new(*endpoint, session::settings(config));

@@ -9,6 +9,8 @@ mod bells;
 mod courtesy;
 mod held;
 mod link;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 pub(crate) mod open;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;

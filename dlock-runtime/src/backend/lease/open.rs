@@ -5,6 +5,10 @@ use super::{Leases, Store};
 use crate::backend::Opened;
 use crate::capabilities::{Capabilities, Reach, Strategy};
 use crate::config::Config;
+#[cfg(feature = "mysql")]
+use crate::dsn::bad;
+#[cfg(feature = "mysql")]
+use crate::endpoint::MySqlEndpoint;
 #[cfg(feature = "postgres")]
 use crate::endpoint::PostgresEndpoint;
 use crate::error::InitError;
@@ -27,6 +31,21 @@ pub(crate) async fn postgres(
         facts.server,
         Some(facts.behind_pooler),
     ))
+}
+
+/// Leases in a table of MySQL or MariaDB.
+#[cfg(feature = "mysql")]
+pub(crate) async fn mysql(endpoint: MySqlEndpoint, config: &Config) -> Result<Opened, InitError> {
+    use super::mysql::MySqlStore;
+
+    if config.lease_settings().table.schema.is_none() && endpoint.database.is_none() {
+        return Err(bad(
+            "the DSN names no database for the table of leases: write mysql://host/database, or table=database.table",
+        ));
+    }
+    let settings = config.lease_settings();
+    let (store, server) = MySqlStore::open(endpoint, &settings).await?;
+    Ok(opened(store, Bells::default(), config, server, None))
 }
 
 fn opened<S: Store>(

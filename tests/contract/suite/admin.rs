@@ -140,8 +140,8 @@ impl Admin {
                  FROM public.dlock_lease WHERE namespace = '{namespace}'"
             ),
             Family::MySql => format!(
-                "SELECT name, owner, token, readers, waiters, expires_at, \
-                    CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) \
+                "SELECT name, owner, token, readers, waiters, expires_at,
+                    TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))
                  FROM dlock_lease WHERE namespace = '{namespace}'"
             ),
         })

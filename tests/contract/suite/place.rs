@@ -13,6 +13,10 @@ pub(crate) enum Place {
     MySql,
     /// Leases in a table of PostgreSQL.
     PostgresLease,
+    /// Leases in a table of MariaDB.
+    MariaDbLease,
+    /// Leases in a table of MySQL.
+    MySqlLease,
 }
 
 /// How a server is talked to.
@@ -23,31 +27,36 @@ pub(crate) enum Family {
 }
 
 impl Place {
-    pub(crate) const ALL: [Place; 5] = [
+    pub(crate) const ALL: [Place; 7] = [
         Place::Memory,
         Place::Postgres,
         Place::MariaDb,
         Place::MySql,
         Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
     ];
-    pub(crate) const SERVERS: [Place; 4] = [
+    pub(crate) const SERVERS: [Place; 6] = [
         Place::Postgres,
         Place::MariaDb,
         Place::MySql,
         Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
     ];
     /// Where sessions hold the locks.
     pub(crate) const SESSIONS: [Place; 3] = [Place::Postgres, Place::MariaDb, Place::MySql];
     /// Where rows of a table do.
-    pub(crate) const LEASES: [Place; 1] = [Place::PostgresLease];
+    pub(crate) const LEASES: [Place; 3] =
+        [Place::PostgresLease, Place::MariaDbLease, Place::MySqlLease];
 
     /// The kind of server, where there is one.
     pub(crate) fn kind(self) -> Option<Kind> {
         match self {
             Place::Memory => None,
             Place::Postgres | Place::PostgresLease => Some(Kind::Postgres),
-            Place::MariaDb => Some(Kind::MariaDb),
-            Place::MySql => Some(Kind::MySql),
+            Place::MariaDb | Place::MariaDbLease => Some(Kind::MariaDb),
+            Place::MySql | Place::MySqlLease => Some(Kind::MySql),
         }
     }
 
@@ -56,7 +65,9 @@ impl Place {
         match self {
             Place::Memory => None,
             Place::Postgres | Place::PostgresLease => Some(Family::Postgres),
-            Place::MariaDb | Place::MySql => Some(Family::MySql),
+            Place::MariaDb | Place::MySql | Place::MariaDbLease | Place::MySqlLease => {
+                Some(Family::MySql)
+            }
         }
     }
 
@@ -68,8 +79,8 @@ impl Place {
             // Either scheme leads to either server; the server itself says what it is.
             Place::MariaDb => &["mariadb://"],
             Place::MySql => &["mysql://"],
-            // The scheme is PostgreSQL's; an option asks for leases.
-            Place::PostgresLease => &[],
+            // An option asks for leases, not the scheme.
+            Place::PostgresLease | Place::MariaDbLease | Place::MySqlLease => &[],
         }
     }
 
@@ -98,6 +109,8 @@ impl fmt::Display for Place {
             Place::MariaDb => "mariadb",
             Place::MySql => "mysql",
             Place::PostgresLease => "postgres-lease",
+            Place::MariaDbLease => "mariadb-lease",
+            Place::MySqlLease => "mysql-lease",
         })
     }
 }

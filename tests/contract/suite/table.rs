@@ -45,6 +45,8 @@ pub(crate) enum Scope {
     leases,
     /// As `leases`, on a server that the behaviour may break.
     own_leases,
+    /// MySQL and MariaDB have no notifications.
+    woken_leases,
     shared_mode,
     /// With other processes, which memory does not reach.
     shared_mode_of_servers,
@@ -64,6 +66,7 @@ impl Scope {
             Scope::servers | Scope::own_server => is_server,
             Scope::sessions | Scope::own_sessions => is_server && !place.is_lease(),
             Scope::leases | Scope::own_leases => place.is_lease(),
+            Scope::woken_leases => place == Place::PostgresLease,
             Scope::shared_mode => place.has_shared_mode(),
             Scope::shared_mode_of_servers => is_server && place.has_shared_mode(),
             Scope::named_locks | Scope::own_named_locks => {
@@ -121,8 +124,20 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
             Scope::servers | Scope::own_server => &Place::SERVERS,
             Scope::sessions | Scope::own_sessions => &Place::SESSIONS,
             Scope::leases | Scope::own_leases => &Place::LEASES,
-            Scope::shared_mode => &[Place::Memory, Place::Postgres, Place::PostgresLease],
-            Scope::shared_mode_of_servers => &[Place::Postgres, Place::PostgresLease],
+            Scope::woken_leases => &[Place::PostgresLease],
+            Scope::shared_mode => &[
+                Place::Memory,
+                Place::Postgres,
+                Place::PostgresLease,
+                Place::MariaDbLease,
+                Place::MySqlLease,
+            ],
+            Scope::shared_mode_of_servers => &[
+                Place::Postgres,
+                Place::PostgresLease,
+                Place::MariaDbLease,
+                Place::MySqlLease,
+            ],
             Scope::postgres => &[Place::Postgres],
             Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],
         };

@@ -13,6 +13,8 @@ mod dsn;
 mod endpoint;
 mod entry;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod global;
 mod guard;
 mod hazard;

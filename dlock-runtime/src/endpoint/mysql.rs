@@ -82,6 +82,11 @@ impl MySqlEndpoint {
         &self.opts
     }
 
+    #[cfg(test)]
+    pub(crate) fn tls(&self) -> &Settings {
+        &self.tls
+    }
+
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps))]
     pub(super) fn prepare(&mut self, name: &str) -> Result<(), InitError> {
         let named =

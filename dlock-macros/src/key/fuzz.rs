@@ -183,7 +183,10 @@ fn the_compiler_takes_every_template_that_means_something() {
     for number in 0..count {
         if number % 50 == 0 {
             let end = if number == 0 { "" } else { "}\n" };
-            write!(program, "{end}fn method_{number}(&self, user: &User, x: i64, type_: i64, größe: i64, r#type: i64, w: usize) {{\n").expect("memory");
+            writeln!(
+                program,
+                "{end}fn method_{number}(&self, user: &User, x: i64, type_: i64, größe: i64, r#type: i64, w: usize) {{"
+            ).expect("memory");
         }
         let text = strategy
             .new_tree(&mut runner)

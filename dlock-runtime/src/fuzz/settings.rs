@@ -55,14 +55,12 @@ proptest! {
         if let Some((times, time)) = hand_over {
             settings = settings.hand_over(times, time);
         }
-        match settings.endpoint() {
-            Err(error) => assert_helpful(&error.to_string()).map_err(TestCaseError::fail)?,
-            Ok(_) => {
-                let (limit, heartbeat) = (settings.get_limit(), settings.get_heartbeat());
-                prop_assert!((3..=86_400).contains(&limit.as_secs()) && limit.subsec_nanos() == 0);
-                prop_assert!(heartbeat >= Duration::from_millis(100) && heartbeat * 2 < limit);
-                prop_assert!((1..=1000).contains(&settings.get_max_waiters()));
-            }
+        if let Err(error) = settings.endpoint() {
+            return assert_helpful(&error.to_string()).map_err(TestCaseError::fail);
         }
+        let (limit, heartbeat) = (settings.get_limit(), settings.get_heartbeat());
+        prop_assert!((3..=86_400).contains(&limit.as_secs()) && limit.subsec_nanos() == 0);
+        prop_assert!(heartbeat >= Duration::from_millis(100) && heartbeat * 2 < limit);
+        prop_assert!((1..=1000).contains(&settings.get_max_waiters()));
     }
 }

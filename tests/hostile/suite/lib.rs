@@ -1,5 +1,5 @@
-//! dlock against those who mean no good, on servers of the tests' own: [`tls`](self) impostors and downgrades, keys that
-//! are made to break statements, and accounts that may do nothing.
+//! dlock against those who mean no good, on servers of the tests' own: impostors and downgrades, and keys that are made to
+//! break statements; and with accounts that may do nothing.
 //!
 //! `cargo xtask test -p dlock-hostile` runs everything.
 #![cfg(test)]
@@ -7,5 +7,5 @@
 mod grants;
 mod keys;
 mod place;
-//#[cfg(feature = "tls")]
-//mod tls;
+#[cfg(feature = "tls")]
+mod tls;

@@ -97,7 +97,7 @@ impl MySqlEndpoint {
         &self.opts
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "tls"))]
     pub(crate) fn tls(&self) -> &Settings {
         &self.tls
     }

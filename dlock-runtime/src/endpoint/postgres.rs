@@ -78,7 +78,7 @@ impl PostgresEndpoint {
         &self.config
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "tls"))]
     pub(crate) fn tls(&self) -> &Settings {
         &self.tls
     }

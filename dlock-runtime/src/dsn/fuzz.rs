@@ -180,6 +180,8 @@ fn with_secret() -> impl Strategy<Value = String> {
             match form {
                 0 | 1 => format!("{scheme}://user:{secret}@{middle}{rest}"),
                 2 => format!("{scheme}://user@h/db?{middle}&{name}={secret}"),
+                // The host was forgotten.
+                3 => format!("{scheme}://user:{secret}{}", rest.replace('@', "")),
                 _ => format!("{scheme}://user@h/db?{name}={secret}&{rest}"),
             }
         },

@@ -190,3 +190,70 @@ fn most_of_the_dsns_are_read() {
         assert!(read.count() > 250);
     }
 }
+
+/// What a DSN means, in the driver's words and ours.
+fn meaning(dsn: &str) -> String {
+    match parse(dsn).unwrap_or_else(|error| panic!("{dsn}: {error}")) {
+        (Endpoint::Postgres(endpoint), options) => {
+            format!("{:?} {:?} {options:?}", endpoint.config(), endpoint.tls())
+        }
+        (Endpoint::MySql(endpoint), options) => {
+            format!("{:?} {:?} {options:?}", endpoint.opts(), endpoint.tls())
+        }
+        (Endpoint::Memory { .. }, options) => format!("{options:?}"),
+    }
+}
+
+/// Writing anew cannot see what reading has forgotten. Of an option, only that which changes something was read.
+#[test]
+fn every_option_has_an_effect() {
+    const OWN: &[&str] = &[
+        "timeout=1",
+        "namespace=n",
+        "connect_timeout=1",
+        "limit=60",
+        "heartbeat=1",
+        "max_waiters=1",
+        "application_name=a",
+        "hand_over=1",
+        "hand_over_time=1ms",
+        "allow=standby",
+    ];
+    for (base, options) in [
+        (
+            "postgres:///?sslmode=verify-full",
+            [
+                "host=h",
+                "hostaddr=10.0.0.1",
+                "port=1",
+                "user=u",
+                "password=p",
+                "dbname=d",
+                "sslrootcert=/r",
+                "sslcert=/c&sslkey=/k",
+                "sslsni=0",
+                "sslnegotiation=direct",
+                "channel_binding=require",
+                "target_session_attrs=read-write",
+                "keepalives=0",
+                "keepalives_idle=9",
+                "keepalives_interval=9",
+                "keepalives_count=9",
+                "tcp_user_timeout=60000",
+                "options=-c%20x%3Dy",
+            ]
+            .as_slice(),
+        ),
+        (
+            "mysql:///?ssl-mode=VERIFY_IDENTITY",
+            ["ssl-ca=/r", "ssl-cert=/c&ssl-key=/k"].as_slice(),
+        ),
+        ("mysql:///?", ["socket=/s", "ssl-mode=DISABLED"].as_slice()),
+        ("postgres:///?", ["sslmode=disable"].as_slice()),
+    ] {
+        let without = meaning(base);
+        for option in OWN.iter().chain(options) {
+            assert_ne!(meaning(&format!("{base}&{option}")), without, "{option}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
 //! waits. At the start, the first two connections prove that they exclude each other.
 
+mod batch;
 pub(crate) mod driver;
 mod ending;
 mod keeper;

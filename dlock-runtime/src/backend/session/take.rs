@@ -119,10 +119,7 @@ impl<D: Driver> Attempt<'_, D> {
         // From here the try runs to its end, also when the errand is called off: an answer that nobody reads
         // could be a lock that nobody knows of.
         let sent = Moment::now();
-        let tried = keeper
-            .session()
-            .try_lock(&self.errand.key, self.errand.mode);
-        match keeper.ask(tried).await {
+        match keeper.try_lock(&self.errand.key, self.errand.mode).await {
             Ok(true) => {
                 keeper.confirm(sent);
                 // The answer may have come while this process was stopped, and the server has ended the session

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::backend::session::driver::{ConnectError, Driver, DriverError, Session, Wait};
+use crate::backend::session::driver::{Act, Answers, ConnectError, Driver, DriverError, Session, Wait};
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
 use crate::error::Holder;
@@ -167,6 +167,12 @@ impl Driver for Scripted {
 }
 
 impl Session for Line {
+    const AT_ONCE: usize = 1;
+
+    fn batch(gathered: usize) -> usize {
+        gathered.min(8)
+    }
+
     async fn prepare(&self) -> Result<(), DriverError> {
         Ok(())
     }
@@ -199,6 +205,22 @@ impl Session for Line {
             });
         }
         self.say(&self.script.unlock).await
+    }
+
+    async fn all(
+        &self,
+        act: Act,
+        keys: &[ServerKey],
+        mode: Mode,
+    ) -> Result<Answers, DriverError> {
+        let mut answers = Vec::new();
+        for key in keys {
+            answers.push(match act {
+                Act::Try => self.try_lock(key, mode).await,
+                Act::Release => self.unlock(key, mode).await,
+            });
+        }
+        Ok(answers)
     }
 
     async fn check(&self) -> Result<(), DriverError> {

@@ -72,6 +72,8 @@ pub(crate) enum Taken {
     Held(Hold),
     /// The errand was called off, and the lock is not held.
     CalledOff,
+    /// This locker holds as many locks as it may.
+    TooMany { most: usize },
     /// The server refused the statement.
     Refused {
         code: String,

@@ -119,6 +119,7 @@ fn values_that_do_not_fit_are_named() {
             base().connect_timeout(Duration::MAX),
             ["connect_timeout", "3600s"],
         ),
+        (base().max_held(0), ["max_held 0", "1 or more"]),
         (base().max_waiters(0), ["max_waiters 0", "1 to 1000"]),
         (base().max_waiters(1001), ["max_waiters 1001", "1 to 1000"]),
         (base().namespace("a\0b"), ["namespace", "NUL"]),

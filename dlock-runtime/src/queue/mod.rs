@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Taken};
-use crate::error::{Error, Lost, Refused};
+use crate::error::{Error, Lost, Refused, TooManyHeld};
 use crate::hold::Vitality;
 use crate::hold::frame::Frame;
 use crate::io::Io;
@@ -271,10 +271,10 @@ impl Queue {
 
     /// Hands out what an errand brought home.
     fn taken(self: &Arc<Self>, errand: &Errand, taken: Taken) {
-        let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(&errand.key) else {
+        let table = self.table();
+        if !table.entries.contains_key(&errand.key) {
             return;
-        };
+        }
         match taken {
             Taken::Held(hold) => {
                 self.hand_out(table, &errand.key, errand.mode, hold, Stretch::begin());
@@ -284,22 +284,36 @@ impl Queue {
                 code,
                 message,
                 source,
-            } => {
-                let refused = entry.pop(errand.mode);
-                if let Some(waiting) = &refused {
-                    table.forget_wait(waiting.caller.id);
-                }
-                self.advance(table, &errand.key);
-                if let Some(waiting) = refused {
-                    let error = Error::Refused(Arc::new(Refused {
-                        key: waiting.key.to_shared(),
-                        code,
-                        message,
-                        source,
-                    }));
-                    self.deny(waiting, error);
-                }
-            }
+            } => self.reject(table, errand, |key| {
+                Error::Refused(Arc::new(Refused {
+                    key,
+                    code,
+                    message,
+                    source,
+                }))
+            }),
+            Taken::TooMany { most } => self.reject(table, errand, |key| {
+                Error::TooManyHeld(Arc::new(TooManyHeld { key, most }))
+            }),
+        }
+    }
+
+    /// The caller whom an errand was for does not get the lock; the next in line is asked for anew.
+    fn reject(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        errand: &Errand,
+        error: impl FnOnce(Arc<str>) -> Error,
+    ) {
+        let entry = table.entries.get_mut(&errand.key);
+        let rejected = entry.and_then(|entry| entry.pop(errand.mode));
+        if let Some(waiting) = &rejected {
+            table.forget_wait(waiting.caller.id);
+        }
+        self.advance(table, &errand.key);
+        if let Some(waiting) = rejected {
+            let error = error(waiting.key.to_shared());
+            self.deny(waiting, error);
         }
     }
 

@@ -158,6 +158,7 @@ table::contract! {
         a_read_only_server_is_refused_unless_allowed: own_named_locks,
         a_hundred_held_keys_use_one_connection: servers,
         waiters_share_the_connections_they_may_have: servers,
+        s6_one_lock_too_many_is_an_error_and_no_loss: servers,
     }
 }
 

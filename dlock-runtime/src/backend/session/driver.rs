@@ -32,7 +32,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// A session: one connection with our settings on it.
     type Session: Session;
 
-    /// Opens a session, applies our settings and reads them back.
+    /// Opens a session, applies our settings and reads them back, within the connect time-out.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, ConnectError>> + Send;
 
     /// The name of the lock as the server compares it.
@@ -119,6 +119,9 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// Closes the connection without waiting. The server frees what it held, and every call under way ends soon with
     /// [`DriverError::Gone`].
     fn close(&self);
+
+    /// How many locks the server has room for, of all its sessions together. `None`: there is no such number.
+    fn capacity(&self) -> Option<usize>;
 
     /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
     fn server(&self) -> &str;

@@ -49,7 +49,8 @@ impl Silence {
     }
 
     fn begin(&self) {
-        self.since.store(Moment::now().as_nanos(), Ordering::Release);
+        self.since
+            .store(Moment::now().as_nanos(), Ordering::Release);
     }
 
     /// How long the server has owed an answer without giving any.

@@ -8,6 +8,7 @@
 mod batch;
 pub(crate) mod driver;
 mod ending;
+mod held;
 mod keeper;
 mod live;
 #[cfg(feature = "mysql")]
@@ -32,6 +33,7 @@ use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
 use driver::{ConnectError, Driver, DriverError, Session};
+use held::{Held, Room};
 use keeper::Keeper;
 use live::Live;
 use proof::Fresh;
@@ -46,8 +48,8 @@ pub(crate) struct Limits {
     pub(crate) heartbeat: Duration,
     /// How many sessions may wait at a time.
     pub(crate) max_waiters: usize,
-    /// How long opening a session may take.
-    pub(crate) connect_timeout: Duration,
+    /// How many locks may be held at a time; `None`: a share of what the server has room for.
+    pub(crate) max_held: Option<usize>,
 }
 
 impl Limits {
@@ -76,6 +78,7 @@ pub(crate) struct SessionLocks<D: Driver> {
     keeper: Arc<Keeper<D>>,
     waiters: Arc<Waiters<D>>,
     capabilities: Capabilities,
+    held: Arc<Held>,
 }
 
 impl<D: Driver> SessionLocks<D> {
@@ -91,6 +94,7 @@ impl<D: Driver> SessionLocks<D> {
         let kept = Fresh::from(first.clone());
         let proof = proof::prove(&*driver, limits, allowed, &first).await?;
         let capabilities = capabilities(&*driver, limits, allowed, first.session(), proof.found);
+        let held = Held::new(limits.max_held, first.session().capacity());
         let waiters = Waiters::new(driver.clone(), limits, first.session().identity());
         if let Some(second) = proof.second.and_then(Fresh::keep) {
             waiters.put_back(second);
@@ -109,6 +113,7 @@ impl<D: Driver> SessionLocks<D> {
             keeper: Arc::new(keeper),
             waiters,
             capabilities,
+            held,
         }))
     }
 
@@ -211,6 +216,8 @@ struct SessionGrant<D: Driver> {
     mode: Mode,
     /// Where the session goes when it is not the keeper.
     home: Option<Arc<Waiters<D>>>,
+    /// Free again when the lock is.
+    _room: Room,
 }
 
 impl<D: Driver> Grant for SessionGrant<D> {
@@ -248,6 +255,7 @@ fn hold<D: Driver>(
     live: Arc<Live<D::Session>>,
     errand: &Errand,
     home: Option<Arc<Waiters<D>>>,
+    room: Room,
 ) -> Taken {
     Taken::Held(Hold {
         vitality: live.vitality().clone(),
@@ -256,6 +264,7 @@ fn hold<D: Driver>(
             key: errand.key.clone(),
             mode: errand.mode,
             home,
+            _room: room,
         }),
     })
 }

@@ -9,7 +9,8 @@ use crate::backend::session::driver::Act;
 const SIZES: usize = BATCH.ilog2() as usize + 1;
 
 /// By kind and size: the driver finds a prepared statement by its text, which is the same each time.
-static STATEMENTS: [[OnceLock<Arc<str>>; SIZES]; 2] = [const { [const { OnceLock::new() }; SIZES] }; 2];
+static STATEMENTS: [[OnceLock<Arc<str>>; SIZES]; 2] =
+    [const { [const { OnceLock::new() }; SIZES] }; 2];
 
 /// The statement for so many locks, a power of two up to [`BATCH`].
 pub(super) fn statement(act: Act, count: usize) -> Arc<str> {

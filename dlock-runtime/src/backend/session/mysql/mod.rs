@@ -274,12 +274,7 @@ impl Session for MySqlSession {
         }
     }
 
-    async fn all(
-        &self,
-        act: Act,
-        keys: &[ServerKey],
-        mode: Mode,
-    ) -> Result<Answers, DriverError> {
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
         if let [key] = keys {
             return Ok(vec![self.one(act, key, mode).await]);
         }
@@ -352,6 +347,10 @@ impl Session for MySqlSession {
 
     fn close(&self) {
         self.slot.close();
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        None
     }
 
     fn server(&self) -> &str {

@@ -358,12 +358,7 @@ impl Session for PostgresSession {
         }
     }
 
-    async fn all(
-        &self,
-        act: Act,
-        keys: &[ServerKey],
-        mode: Mode,
-    ) -> Result<Answers, DriverError> {
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
         if let [key] = keys {
             return Ok(vec![self.one(act, key, mode).await]);
         }
@@ -451,6 +446,10 @@ impl Session for PostgresSession {
 
     fn close(&self) {
         self.connection.close();
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        Some(self.facts.capacity)
     }
 
     fn server(&self) -> &str {

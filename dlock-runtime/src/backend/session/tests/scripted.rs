@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::backend::session::driver::{Act, Answers, ConnectError, Driver, DriverError, Session, Wait};
+use crate::backend::session::driver::{
+    Act, Answers, ConnectError, Driver, DriverError, Session, Wait,
+};
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
 use crate::error::Holder;
@@ -29,6 +31,8 @@ pub(super) struct Script {
     pub(super) check: Says<()>,
     pub(super) holder: Says<Option<Holder>>,
     pub(super) opened: AtomicUsize,
+    /// How many locks each batch had.
+    pub(super) batches: Mutex<Vec<usize>>,
     /// New connections are not answered.
     pub(super) deaf: AtomicBool,
     /// How many connections the server has.
@@ -57,6 +61,7 @@ impl Script {
             check: says(|| ()),
             holder: says(|| None),
             opened: AtomicUsize::new(0),
+            batches: Mutex::default(),
             deaf: AtomicBool::new(false),
             room: AtomicUsize::new(usize::MAX),
             identity: Mutex::new("one".into()),
@@ -207,18 +212,21 @@ impl Session for Line {
         self.say(&self.script.unlock).await
     }
 
-    async fn all(
-        &self,
-        act: Act,
-        keys: &[ServerKey],
-        mode: Mode,
-    ) -> Result<Answers, DriverError> {
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
+        let batches = self.script.batches.lock();
+        batches
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(keys.len());
         let mut answers = Vec::new();
         for key in keys {
-            answers.push(match act {
+            let answer = match act {
                 Act::Try => self.try_lock(key, mode).await,
                 Act::Release => self.unlock(key, mode).await,
-            });
+            };
+            if let Err(error @ DriverError::Gone { .. }) = answer {
+                return Err(error);
+            }
+            answers.push(answer);
         }
         Ok(answers)
     }
@@ -237,6 +245,10 @@ impl Session for Line {
 
     fn close(&self) {
         self.ending.end("closed by this process");
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        None
     }
 
     fn server(&self) -> &'static str {

@@ -36,6 +36,10 @@ impl Backend for Scripted {
         (self.takes)(errand)
     }
 
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(true).boxed()
+    }
+
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         std::future::ready(Ok(None)).boxed()
     }

@@ -85,6 +85,8 @@ table::contract! {
         a_writer_waits_for_the_last_reader: shared_mode,
         a_reader_does_not_overtake_a_writer_in_line: shared_mode,
         a_writer_gets_in_between_readers_in_a_loop: shared_mode,
+        a_writer_of_another_process_gets_in_among_overlapping_readers: shared_mode,
+        readers_beyond_the_bound_are_let_in_when_no_writer_waits: shared_mode,
         shared_mode_is_refused_where_there_is_none: named_locks,
     }
     loss {

@@ -46,20 +46,20 @@ impl<S: Session> Drop for Room<'_, S> {
         if !self.answered {
             self.live.lose("a statement was given up half-way");
         }
-        let mut line = self.live.gathered().line();
-        if line.asked.is_empty() {
-            line.under_way -= 1;
+        let mut queue = self.live.gathered().line();
+        if queue.asked.is_empty() {
+            queue.under_way -= 1;
             return;
         }
         // Outside a runtime, at its end, nobody answers any more: whoever waits hears so.
         let Ok(runtime) = Handle::try_current() else {
-            let left = std::mem::take(&mut line.asked);
-            line.under_way -= 1;
-            drop(line);
+            let left = std::mem::take(&mut queue.asked);
+            queue.under_way -= 1;
+            drop(queue);
             drop(left);
             return;
         };
-        drop(line);
+        drop(queue);
         runtime.spawn(empty(self.live.clone()));
     }
 }
@@ -78,13 +78,13 @@ pub(super) async fn ask<S: Session>(
     mode: Mode,
 ) -> Result<bool, DriverError> {
     let waits = {
-        let mut line = live.gathered().line();
-        if line.under_way < S::AT_ONCE && line.asked.is_empty() {
-            line.under_way += 1;
+        let mut queue = live.gathered().line();
+        if queue.under_way < S::AT_ONCE && queue.asked.is_empty() {
+            queue.under_way += 1;
             None
         } else {
             let (reply, answer) = oneshot::channel();
-            line.asked.push_back(Asked {
+            queue.asked.push_back(Asked {
                 act,
                 mode,
                 key: key.clone(),
@@ -122,9 +122,9 @@ async fn empty<S: Session>(live: Arc<Live<S>>) {
     };
     loop {
         let asked = {
-            let mut line = live.gathered().line();
-            line.asked.retain(|asked| !asked.reply.is_canceled());
-            next(&mut line.asked, S::batch)
+            let mut queue = live.gathered().line();
+            queue.asked.retain(|asked| !asked.reply.is_canceled());
+            next(&mut queue.asked, S::batch)
         };
         let Some(first) = asked.first() else {
             // More may gather until the room is given up, which looks again.
@@ -139,9 +139,12 @@ async fn empty<S: Session>(live: Arc<Live<S>>) {
         let answers = live
             .ask(live.session().all(act, &keys, mode))
             .await
-            .and_then(|answers| match answers.len() == keys.len() {
-                true => Ok(answers),
-                false => Err(gone("the server has answered another question")),
+            .and_then(|answers| {
+                if answers.len() == keys.len() {
+                    Ok(answers)
+                } else {
+                    Err(gone("the server has answered another question"))
+                }
             });
         room.answered = true;
         match answers {

@@ -102,6 +102,13 @@ pub(crate) trait Session: Send + Sync + 'static {
         mode: Mode,
     ) -> impl Future<Output = Result<Answers, DriverError>> + Send;
 
+    /// Whether a reader would get the lock now: tries it shared, and gives it back in the same statement. `false` where
+    /// there is no shared mode. After an error the session may hold it.
+    fn admits_reader(
+        &self,
+        key: &ServerKey,
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
+
     /// The heartbeat: one statement of constant cost. `Err` when this is not the session, the server or the role
     /// that it was.
     fn check(&self) -> impl Future<Output = Result<(), DriverError>> + Send;

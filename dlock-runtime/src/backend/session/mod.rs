@@ -143,6 +143,31 @@ impl<D: Driver> Backend for SessionLocks<D> {
         async move { take::take(&self, &errand).await }.boxed()
     }
 
+    fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
+        let (waiters, key) = (self.waiters.clone(), key.clone());
+        let asked = async move {
+            // The keeper is no help: its own lock would let it in.
+            let Some(_permit) = waiters.permit_now() else {
+                return false;
+            };
+            let Ok(waiter) = waiters.check_out().await else {
+                return false;
+            };
+            match waiter.ask(waiter.session().admits_reader(&key)).await {
+                Ok(admits) => {
+                    waiters.put_back(waiter);
+                    admits
+                }
+                // Half-way it holds the lock.
+                Err(error) => {
+                    waiter.lose(format!("a question failed: {error}"));
+                    false
+                }
+            }
+        };
+        to_its_end(asked).boxed()
+    }
+
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         async move {
             let keeper = self.keeper.present().ok_or_else(|| Trouble {

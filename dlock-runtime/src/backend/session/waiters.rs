@@ -69,6 +69,11 @@ impl<D: Driver> Waiters<D> {
         }
     }
 
+    /// The right to use one at once, if nobody is in line for it.
+    pub(super) fn permit_now(&self) -> Option<Permit> {
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
     /// A connection that holds nothing.
     pub(super) async fn check_out(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
         let idle = {

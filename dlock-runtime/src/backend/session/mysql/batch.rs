@@ -24,7 +24,7 @@ pub(super) fn statement(act: Act, count: usize) -> Arc<str> {
     };
     let size = count.max(1).ilog2() as usize;
     match STATEMENTS[kind].get(size) {
-        Some(made) if count.is_power_of_two() => made.get_or_init(make).clone(),
+        Some(kept) if count.is_power_of_two() => kept.get_or_init(make).clone(),
         _ => make(),
     }
 }

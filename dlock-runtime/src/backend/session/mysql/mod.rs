@@ -306,6 +306,10 @@ impl Session for MySqlSession {
         Ok(answers)
     }
 
+    async fn admits_reader(&self, _: &ServerKey) -> Result<bool, DriverError> {
+        Ok(false)
+    }
+
     async fn check(&self) -> Result<(), DriverError> {
         let facts = &self.facts;
         let row = self

@@ -388,6 +388,11 @@ impl Session for PostgresSession {
         }
     }
 
+    async fn admits_reader(&self, key: &ServerKey) -> Result<bool, DriverError> {
+        let number = number(key)?;
+        self.ask(&self.statements.admits_reader, &[&number]).await
+    }
+
     async fn check(&self) -> Result<(), DriverError> {
         let (class, object) = self.facts.sentinel;
         let row = self.row(&self.statements.check, &[&class, &object]).await?;

@@ -36,6 +36,7 @@ pub(super) struct Statements {
     pub(super) try_all_shared: Cached,
     pub(super) unlock_all: Cached,
     pub(super) unlock_all_shared: Cached,
+    pub(super) admits_reader: Cached,
     pub(super) holds: Cached,
     pub(super) check: Cached,
     pub(super) holder: Cached,
@@ -71,6 +72,11 @@ impl Default for Statements {
             ),
             unlock_all_shared: Cached::new(
                 "SELECT key, pg_advisory_unlock_shared(key) FROM unnest($1::int8[]) AS key",
+            ),
+            // A try fails when a writer stands in the server's queue.
+            admits_reader: Cached::new(
+                "SELECT CASE WHEN pg_try_advisory_lock_shared($1::int8)
+                    THEN pg_advisory_unlock_shared($1::int8) ELSE false END",
             ),
             holds: Cached::new(
                 "SELECT EXISTS (

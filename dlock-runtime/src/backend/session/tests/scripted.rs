@@ -231,6 +231,10 @@ impl Session for Line {
         Ok(answers)
     }
 
+    async fn admits_reader(&self, _: &ServerKey) -> Result<bool, DriverError> {
+        Ok(true)
+    }
+
     async fn check(&self) -> Result<(), DriverError> {
         self.say(&self.script.check).await
     }

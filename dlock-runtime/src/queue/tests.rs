@@ -1,5 +1,7 @@
 //! The line, before a strategy whose answers a test writes.
 
+mod schedule;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};

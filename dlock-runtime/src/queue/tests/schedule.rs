@@ -146,7 +146,7 @@ fn no_long_history_of_two_callers_breaks_the_line() {
                 hand_overs: 1,
                 closes: false,
             };
-            played += play_all(&scenario, deeper(7));
+            played += play_all(&scenario, deeper(6));
         }
     }
     println!("{played} sequences");

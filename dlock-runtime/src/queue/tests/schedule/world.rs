@@ -118,6 +118,9 @@ pub(super) struct World<'a> {
     stages: Vec<Stage>,
     /// A report that the queue has not read.
     unread: bool,
+    /// Whether the server was out of reach, or a deadline has passed twice: the server had its time to answer.
+    may_be_unavailable: bool,
+    expired: BTreeSet<usize>,
     closed: bool,
     holders: BTreeSet<u64>,
     /// How many got the lock that the server granted last, one behind the other.
@@ -136,6 +139,8 @@ impl<'a> World<'a> {
             server,
             stages: scenario.callers.iter().map(|_| Stage::Away).collect(),
             unread: false,
+            may_be_unavailable: false,
+            expired: BTreeSet::new(),
             closed: false,
             holders: BTreeSet::new(),
             in_a_row: 0,
@@ -257,9 +262,13 @@ impl<'a> World<'a> {
             }
         }
         if matches!(step, Step::Busy | Step::Trouble) {
+            self.may_be_unavailable |= step == Step::Trouble;
             self.unread = true;
         } else {
             self.drive();
+        }
+        if let Step::Expire(caller) = step {
+            self.hear(caller)?;
         }
         self.check(had.is_some())
     }
@@ -303,6 +312,29 @@ impl<'a> World<'a> {
             Stage::Away | Stage::Done => return Err(format!("caller {caller} has no place")),
         };
         drop(place.leave());
+        Ok(())
+    }
+
+    /// A caller whose time is over hears that the server is out of reach only if it is.
+    fn hear(&mut self, caller: usize) -> Checked {
+        let Stage::Asking(id, acquire) = &mut self.stages[caller] else {
+            return Ok(());
+        };
+        // One try has no other deadline than the time that the server has to answer.
+        let first = self.expired.insert(caller);
+        let in_time = first && self.scenario.callers[caller] == Kind::Timed;
+        let stage = match acquire.now_or_never() {
+            Some(Ok((place, _))) => Stage::Holding(*id, place),
+            Some(Err(Error::Unavailable(why))) if in_time && !self.may_be_unavailable => {
+                return Err(format!(
+                    "caller {caller} hears of an outage: {}",
+                    why.reason
+                ));
+            }
+            Some(Err(_)) => Stage::Done,
+            None => return Ok(()),
+        };
+        self.stages[caller] = stage;
         Ok(())
     }
 

@@ -104,8 +104,8 @@ fn s5_a_refused_unlock_ends_the_session() {
             })
         });
         let closed = Arc::new(AtomicBool::new(false));
-        let closes = closed.clone();
-        *script.closing.lock().unwrap() = Box::new(move || closes.store(true, Ordering::Relaxed));
+        let flag = closed.clone();
+        *script.closing.lock().unwrap() = Box::new(move || flag.store(true, Ordering::Relaxed));
         assert!(give_back(hold).await.is_err());
         assert!(closed.load(Ordering::Relaxed), "the connection is kept");
     });
@@ -121,13 +121,13 @@ fn s7_the_holds_of_keeper_and_waiters_end_before_their_sockets() {
         Script::set(&script.try_lock, async || Ok(false));
         Script::set(&script.wait_lock, async || Ok(Wait::Granted));
         let waited = held(locks.clone().take(errand_for(2, None)).await);
-        let (keeper, waiter) = (kept.vitality.clone(), waited.vitality.clone());
+        let vitalities = [kept.vitality.clone(), waited.vitality.clone()];
         let (closed, too_early) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (closes, early) = (closed.clone(), too_early.clone());
+        let (count, early) = (closed.clone(), too_early.clone());
         *script.closing.lock().unwrap() = Box::new(move || {
             // The keeper's is the first.
-            let nth = closes.fetch_add(1, Ordering::Relaxed);
-            let ended = if nth == 0 { &keeper } else { &waiter };
+            let nth = count.fetch_add(1, Ordering::Relaxed);
+            let ended = &vitalities[nth.min(1)];
             early.fetch_add(usize::from(ended.stands()), Ordering::Relaxed);
         });
         locks.close("the I/O thread of dlock panicked");

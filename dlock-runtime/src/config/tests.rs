@@ -137,7 +137,7 @@ fn values_that_do_not_fit_are_named() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_longer_limit_needs_more_patient_sockets() {
+fn s1_a_longer_limit_needs_more_patient_sockets() {
     let config = config("postgres://h/db?tcp_user_timeout=30000");
     config.check().expect("30 s fit the default");
     config

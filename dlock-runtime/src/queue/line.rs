@@ -294,7 +294,8 @@ impl Entry {
         let State::Taking(errand) = &self.state else {
             return None;
         };
-        if errand.is_called_off() || !matches!(errand.progress(), Progress::Asked) {
+        // An errand that was called off was not the caller's; its own is sent when that one is home.
+        if !errand.is_called_off() && !matches!(errand.progress(), Progress::Asked) {
             return None;
         }
         let waiting = self

@@ -78,6 +78,8 @@ impl PostgresDriver {
             endpoint: Arc::clone(&self.endpoint),
             cancel_timeout: self.settings.connect_timeout,
             statements: Statements::default(),
+            #[cfg(test)]
+            held_after_error: std::sync::atomic::AtomicUsize::new(0),
             facts,
         })
     }
@@ -125,6 +127,9 @@ pub(crate) struct PostgresSession {
     facts: Facts,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
+    /// How many waits have ended with an error and the lock: a test of that race must have met it.
+    #[cfg(test)]
+    held_after_error: std::sync::atomic::AtomicUsize,
 }
 
 /// The task that polls the socket; dropping it closes the socket.
@@ -301,6 +306,9 @@ impl Session for PostgresSession {
             Ok(_) => Ok(Wait::Granted),
             Err(error) if errors::proves_nothing(&error) => {
                 if self.holds(number, mode).await? {
+                    #[cfg(test)]
+                    self.held_after_error
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     Ok(Wait::Granted)
                 } else if errors::is_time_out(&error) {
                     Ok(Wait::TimedOut)

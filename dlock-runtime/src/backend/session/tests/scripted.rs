@@ -42,6 +42,8 @@ pub(super) struct Script {
     /// What is said in place of the truth, by the number of the question, to tries and releases of the proof.
     pub(super) proof: Mutex<HashMap<usize, Result<bool, DriverError>>>,
     pub(super) asked: AtomicUsize,
+    /// Told of every connection that is closed by this process.
+    pub(super) closing: Mutex<Box<dyn FnMut() + Send>>,
     /// Who holds what: for the proof alone.
     held: Mutex<HashMap<ServerKey, usize>>,
 }
@@ -67,6 +69,7 @@ impl Script {
             identity: Mutex::new("one".into()),
             proof: Mutex::default(),
             asked: AtomicUsize::new(0),
+            closing: Mutex::new(Box::new(|| ())),
             held: Mutex::default(),
         })
     }
@@ -248,6 +251,10 @@ impl Session for Line {
     }
 
     fn close(&self) {
+        self.script
+            .closing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)();
         self.ending.end("closed by this process");
     }
 

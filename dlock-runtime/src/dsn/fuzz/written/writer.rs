@@ -31,6 +31,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         limit,
         heartbeat,
         max_waiters,
+        max_held,
         application_name,
         hand_over,
         hand_over_time,
@@ -61,8 +62,10 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
             push(to, name, text);
         }
     }
-    if let Some(number) = max_waiters {
-        push(to, "max_waiters", &number.to_string());
+    for (name, number) in [("max_waiters", max_waiters), ("max_held", max_held)] {
+        if let Some(number) = number {
+            push(to, name, &number.to_string());
+        }
     }
     if let Some(number) = hand_over {
         push(to, "hand_over", &number.to_string());

@@ -56,6 +56,8 @@ pub(crate) enum Scope {
     own_named_locks,
     /// The MySQL protocol's driver does not read an idle connection.
     postgres,
+    /// As `postgres`, on a server of its own.
+    own_postgres,
 }
 
 impl Scope {
@@ -72,7 +74,7 @@ impl Scope {
             Scope::named_locks | Scope::own_named_locks => {
                 place.family() == Some(Family::MySql) && !place.is_lease()
             }
-            Scope::postgres => place == Place::Postgres,
+            Scope::postgres | Scope::own_postgres => place == Place::Postgres,
         }
     }
 }
@@ -112,6 +114,10 @@ pub(crate) fn run(behaviours: &'static [Behaviour]) -> ExitCode {
         no_server_is_missing();
         Ok(())
     }));
+    trials.push(Trial::test("table::no_rule_is_missing", || {
+        crate::ruled::no_rule_is_missing();
+        Ok(())
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -138,7 +144,7 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
                 Place::MariaDbLease,
                 Place::MySqlLease,
             ],
-            Scope::postgres => &[Place::Postgres],
+            Scope::postgres | Scope::own_postgres => &[Place::Postgres],
             Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],
         };
         expected.extend(
@@ -205,9 +211,11 @@ fn check(place: Place, behaviour: Behaviour) -> Result<(), Failed> {
 
 fn check_here(place: Place, behaviour: Behaviour) -> Result<(), String> {
     let site = match behaviour.scope {
-        Scope::own_server | Scope::own_sessions | Scope::own_leases | Scope::own_named_locks => {
-            Site::with_own_server(place)
-        }
+        Scope::own_server
+        | Scope::own_sessions
+        | Scope::own_leases
+        | Scope::own_named_locks
+        | Scope::own_postgres => Site::with_own_server(place),
         _ => Site::new(place),
     };
     let site = site.map_err(|error| format!("{error:#}"))?;

@@ -202,6 +202,18 @@ impl<S: Store> Backend for Leases<S> {
         async move { take::take(&self, &errand).await }.boxed()
     }
 
+    fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
+        let (store, name) = (self.store.clone(), name_of(key));
+        let asked = self.runtime.spawn(async move { store.read(&name).await });
+        async move {
+            match asked.await {
+                Ok(Ok(Some(row))) => !row.is_behind_writers(""),
+                _ => false,
+            }
+        }
+        .boxed()
+    }
+
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         let (store, name) = (self.store.clone(), name_of(key));
         // To its end, also when the caller gives up.

@@ -83,10 +83,11 @@
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
-    Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard, HoldExceeded, Holder,
-    InitError, InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Reach, Refused,
-    Report, Scoped, Skippable, Strategy, Timeout, Unavailable, Unsupported, WouldDeadlock,
-    assert_locked, check, current, init, init_with, locker, observer, shutdown,
+    AdvisoryKey, Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard,
+    HoldExceeded, Holder, InitError, InitSource, IntoConfig, InvalidKey, Key, KeyNaming, KeyScheme,
+    KeyValue, Lock, Locker, Lost, Mode, Reach, Refused, Report, Scoped, Skippable, Strategy,
+    Timeout, Unavailable, Unsupported, WouldDeadlock, assert_locked, check, current, init,
+    init_with, locker, observer, shutdown,
 };
 
 #[doc(hidden)]

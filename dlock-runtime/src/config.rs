@@ -13,6 +13,7 @@ use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -41,6 +42,7 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    key_scheme: KeyScheme,
 }
 
 impl Config {
@@ -64,6 +66,7 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            key_scheme,
         } = options;
         Ok(Config {
             endpoint,
@@ -81,6 +84,7 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            key_scheme: key_scheme.unwrap_or_default(),
         })
     }
 
@@ -200,6 +204,15 @@ impl Config {
         self.allowed.insert(hazard);
         self
     }
+
+    /// By which scheme keys become the names of locks on the server, where a lock does not say: another than the native
+    /// one shares locks with programs that use another library. Without effect on `memory:`. Locks of two schemes do not
+    /// exclude each other. Default: [`KeyScheme::Native`].
+    #[must_use]
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Config {
+        self.key_scheme = scheme;
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -254,6 +267,10 @@ impl Config {
 
     pub(crate) fn get_allowed(&self) -> &Hazards {
         &self.allowed
+    }
+
+    pub(crate) fn get_key_scheme(&self) -> &KeyScheme {
+        &self.key_scheme
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {
@@ -314,6 +331,7 @@ impl Config {
                 self.max_waiters
             )));
         }
+        self.check_key_scheme()?;
         let namespace = self.get_namespace();
         if namespace.len() > 1024 || namespace.contains('\0') {
             return Err(bad(
@@ -331,6 +349,30 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
+    fn check_key_scheme(&self) -> Result<(), InitError> {
+        let scheme = &self.key_scheme;
+        let without = match &self.endpoint {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(_) => scheme.without_postgres(),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(_) => scheme.without_mysql(),
+            Endpoint::Memory { .. } => return Ok(()),
+        };
+        if let Some(rule) = without {
+            return Err(bad(format!("key_scheme {scheme}: {rule}")));
+        }
+        match &self.namespace {
+            Some(namespace) if !scheme.is_native() => Err(bad(format!(
+                "namespace {namespace:?} has no effect with key_scheme {scheme}, whose names are those of another library: \
+                 remove one of them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -343,6 +385,7 @@ impl fmt::Debug for Config {
             .field("max_waiters", &self.max_waiters)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("key_scheme", &self.key_scheme)
             .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use crate::global::{self, IntoConfig};
 use crate::hold::frame;
 use crate::key::{KeyText, Mode};
 use crate::locker::Locker;
+use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
 use crate::tenure::Terms;
 use crate::timeout::Timeout;
@@ -21,6 +22,7 @@ pub struct Entry {
     shared: bool,
     not_reentrant: bool,
     timeout: Option<Timeout>,
+    scheme: Option<KeyScheme>,
     terms: Terms,
     locker: Option<Locker>,
     failed: Option<Error>,
@@ -42,6 +44,7 @@ impl Entry {
             shared: false,
             not_reentrant: false,
             timeout: None,
+            scheme: None,
             terms: Terms::default(),
             locker: None,
             failed: None,
@@ -60,6 +63,13 @@ impl Entry {
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Entry {
         self.timeout = Some(timeout.into());
+        self
+    }
+
+    /// `scheme = …`
+    #[must_use]
+    pub fn scheme(mut self, scheme: KeyScheme) -> Entry {
+        self.scheme = Some(scheme);
         self
     }
 
@@ -153,12 +163,14 @@ impl Entry {
         keys: SmallVec<[KeyText; 1]>,
         mode: Mode,
         timeout: Option<Timeout>,
+        scheme: Option<KeyScheme>,
     ) -> Entry {
         Entry {
             keys,
             shared: mode == Mode::Shared,
             not_reentrant: false,
             timeout,
+            scheme,
             terms: Terms::default(),
             locker: Some(locker),
             failed: None,
@@ -171,6 +183,7 @@ impl Entry {
             return Err(error);
         }
         let locker = self.locker.map_or_else(global::locker, Ok)?;
+        let scheme = self.scheme.as_ref().unwrap_or_else(|| locker.key_scheme());
         let id = frame::next_id();
         let mode = if self.shared {
             Mode::Shared
@@ -193,7 +206,7 @@ impl Entry {
         Ok(Begun {
             id,
             mode,
-            taking: Taking::new(locker.queue(), self.keys, manner)?,
+            taking: Taking::new(locker.queue(), self.keys, scheme, manner)?,
             terms: Terms {
                 max_hold,
                 ..self.terms

@@ -11,6 +11,7 @@ use crate::guard::Guard;
 use crate::key::{KeyText, Mode};
 use crate::locker::Locker;
 use crate::queue::Patience;
+use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
 use crate::timeout::Timeout;
 
@@ -24,6 +25,7 @@ pub struct Lock {
     keys: SmallVec<[KeyText; 1]>,
     mode: Mode,
     timeout: Option<Timeout>,
+    scheme: Option<KeyScheme>,
 }
 
 impl Lock {
@@ -37,6 +39,7 @@ impl Lock {
             keys,
             mode: Mode::Exclusive,
             timeout: None,
+            scheme: None,
         }
     }
 
@@ -44,6 +47,12 @@ impl Lock {
     /// one try. The default is the configuration's, else to wait without limit.
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Lock {
         self.timeout = Some(timeout.into());
+        self
+    }
+
+    /// By which scheme the key becomes the name of a lock on the server. The default is the configuration's.
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Lock {
+        self.scheme = Some(scheme);
         self
     }
 
@@ -153,7 +162,13 @@ impl Lock {
 
     fn entry(&self) -> Entry {
         let keys = self.keys.clone();
-        Entry::of(self.locker.clone(), keys, self.mode, self.timeout)
+        Entry::of(
+            self.locker.clone(),
+            keys,
+            self.mode,
+            self.timeout,
+            self.scheme.clone(),
+        )
     }
 
     fn manner(&self, patience: Patience, name_holder: bool) -> Manner {
@@ -168,7 +183,11 @@ impl Lock {
     }
 
     fn taking(&self, manner: Manner) -> Result<Taking, Error> {
-        Taking::new(self.locker.queue(), self.keys.clone(), manner)
+        let scheme = self
+            .scheme
+            .as_ref()
+            .unwrap_or_else(|| self.locker.key_scheme());
+        Taking::new(self.locker.queue(), self.keys.clone(), scheme, manner)
     }
 
     async fn guard(&self, manner: Manner) -> Result<Guard, Error> {

@@ -14,6 +14,7 @@ use super::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 /// A locker's view of a store.
 pub(crate) struct Memory {
@@ -176,6 +177,11 @@ impl Backend for Memory {
             return ServerKey::Name(key.text().clone());
         }
         ServerKey::Name(format!("{}{}", self.prefix, key.text()).into())
+    }
+
+    /// Nobody shares this memory who would use another library: a key is what it reads as, whatever the scheme.
+    fn foreign_key(&self, key: &Key, _: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Ok(self.server_key(key))
     }
 
     fn shared_mode(&self) -> Result<(), Unsupported> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::query::Query;
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// What the DSN says about dlock's behaviour; `None` where it says nothing.
@@ -20,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
+    pub(crate) key_scheme: Option<KeyScheme>,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
         "hand_over_time",
         "strategy",
         "allow",
+        "key_scheme",
     ];
 
     /// The options that have an effect without a server.
@@ -53,6 +56,7 @@ impl Options {
             hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
+            key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
             ..Options::of_memory(query)?
         })
     }
@@ -87,6 +91,13 @@ fn take_strategy(query: &mut Query) -> Result<(), InitError> {
 fn hazards() -> String {
     let names = Hazard::ALL.map(Hazard::name).join(", ");
     format!("one or more of {names}, separated by commas")
+}
+
+fn schemes() -> String {
+    format!(
+        "one of {} (a prefix for with-advisory-lock follows after a colon)",
+        KeyScheme::NAMES.join(", ")
+    )
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

@@ -24,6 +24,7 @@ mod observing;
 mod order;
 mod release;
 mod runtimes;
+mod schemes;
 mod shared;
 mod shutdown;
 mod unreachable;
@@ -140,6 +141,13 @@ table::contract! {
         locks_have_their_documented_names: servers,
         the_default_namespace_is_the_documented_one: servers,
         namespaces_keep_programs_apart: servers,
+    }
+    schemes {
+        a_scheme_takes_the_lock_of_another_library: servers,
+        keys_that_meet_on_the_server_meet_in_the_line: servers,
+        an_integer_is_its_digits_where_a_scheme_knows_only_text: everywhere,
+        a_scheme_of_ones_own_serves_a_whole_locker: servers,
+        what_a_scheme_cannot_express_is_refused_by_its_rule: servers,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,

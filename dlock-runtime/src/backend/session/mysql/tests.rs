@@ -2,6 +2,7 @@
 //! `…_ADMIN_URL`): every test runs on both.
 
 mod facts;
+mod names;
 mod opening;
 mod waits;
 

@@ -24,9 +24,10 @@ use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
-use crate::key::{self, Mode, ServerKey};
+use crate::key::{self, Key, Mode, ServerKey};
+use crate::scheme::{AdvisoryKey, KeyScheme};
 use settings::Facts;
-use statements::{Cached, Statements};
+use statements::{Cached, Statements, params};
 
 /// How often a statement is sent again that a stray cancel request has ended before it did its work.
 const TRIES: usize = 5;
@@ -95,6 +96,13 @@ impl Driver for PostgresDriver {
 
     fn server_key(&self, key: &str) -> ServerKey {
         ServerKey::Number(key::postgres_key(&self.settings.namespace, key))
+    }
+
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Ok(match scheme.postgres(key)? {
+            AdvisoryKey::Number(number) => ServerKey::Number(number),
+            AdvisoryKey::Pair(first, second) => ServerKey::Pair(first, second),
+        })
     }
 
     fn has_shared_mode(&self) -> bool {
@@ -179,17 +187,15 @@ impl PostgresSession {
     }
 
     /// Whether this session holds the lock: the only proof after an error.
-    async fn holds(&self, number: i64, mode: Mode) -> Result<bool, DriverError> {
+    async fn holds(&self, key: &AdvisoryKey, mode: Mode) -> Result<bool, DriverError> {
         let held_mode = match mode {
             Mode::Exclusive => "ExclusiveLock",
             Mode::Shared => "ShareLock",
         };
         let mut tries = 1;
         loop {
-            match self
-                .ask(&self.statements.holds, &[&number, &held_mode])
-                .await
-            {
+            let statement = &self.statements.of(key).holds;
+            match self.ask(statement, &params(key, &[&held_mode])).await {
                 // A late cancel request hits whatever runs next, and that is this question.
                 Err(error) if errors::is_interruption(&error) && tries < TRIES => tries += 1,
                 answer => return answer,
@@ -200,17 +206,12 @@ impl PostgresSession {
 
 impl Session for PostgresSession {
     async fn prepare(&self) -> Result<(), DriverError> {
-        let Statements {
-            try_lock,
-            unlock,
-            check,
-            ..
-        } = &self.statements;
+        let statements = self.statements.of_numbers();
         // Sent one behind the other, answered together.
         let prepared = try_join3(
-            try_lock.get(&self.client),
-            unlock.get(&self.client),
-            check.get(&self.client),
+            statements.try_lock.get(&self.client),
+            statements.unlock.get(&self.client),
+            self.statements.check.get(&self.client),
         );
         prepared
             .await
@@ -219,16 +220,17 @@ impl Session for PostgresSession {
     }
 
     async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.try_lock,
-            Mode::Shared => &self.statements.try_lock_shared,
+            Mode::Exclusive => &statements.try_lock,
+            Mode::Shared => &statements.try_lock_shared,
         };
         let mut tries = 1;
         loop {
-            match self.ask(statement, &[&number]).await {
+            match self.ask(statement, &params(key, &[])).await {
                 Err(error) if errors::proves_nothing(&error) => {
-                    if self.holds(number, mode).await? {
+                    if self.holds(key, mode).await? {
                         return Ok(true);
                     }
                     if tries == TRIES {
@@ -247,16 +249,17 @@ impl Session for PostgresSession {
         mode: Mode,
         at_most: Duration,
     ) -> Result<Wait, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.lock,
-            Mode::Shared => &self.statements.lock_shared,
+            Mode::Exclusive => &statements.lock,
+            Mode::Shared => &statements.lock_shared,
         };
         let milliseconds = lock_timeout(at_most).to_string();
-        match self.row(statement, &[&milliseconds, &number]).await {
+        match self.row(statement, &params(key, &[&milliseconds])).await {
             Ok(_) => Ok(Wait::Granted),
             Err(error) if errors::proves_nothing(&error) => {
-                if self.holds(number, mode).await? {
+                if self.holds(key, mode).await? {
                     Ok(Wait::Granted)
                 } else if errors::is_time_out(&error) {
                     Ok(Wait::TimedOut)
@@ -291,17 +294,18 @@ impl Session for PostgresSession {
     }
 
     async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.unlock,
-            Mode::Shared => &self.statements.unlock_shared,
+            Mode::Exclusive => &statements.unlock,
+            Mode::Shared => &statements.unlock_shared,
         };
         let mut tries = 1;
         loop {
-            match self.ask(statement, &[&number]).await {
+            match self.ask(statement, &params(key, &[])).await {
                 Err(error) if errors::is_interruption(&error) => {
                     // Unlocking is not undone by the error: what is not held any more was given back by us.
-                    if !self.holds(number, mode).await? {
+                    if !self.holds(key, mode).await? {
                         return Ok(true);
                     }
                     if tries == TRIES {
@@ -347,11 +351,11 @@ impl Session for PostgresSession {
     }
 
     async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
-        let number = number(key)?;
-        let statements = &self.statements;
+        let key = &advisory_key(key)?;
         let found = async {
-            let statement = statements.holder.get(&self.client).await?;
-            let Some(row) = self.client.query_opt(statement, &[&number]).await? else {
+            let statement = self.statements.of(key).holder.get(&self.client).await?;
+            let params = params(key, &[]);
+            let Some(row) = self.client.query_opt(statement, &params).await? else {
                 return Ok(None);
             };
             let session: i32 = row.try_get(0)?;
@@ -393,9 +397,10 @@ impl Session for PostgresSession {
     }
 }
 
-fn number(key: &ServerKey) -> Result<i64, DriverError> {
+fn advisory_key(key: &ServerKey) -> Result<AdvisoryKey, DriverError> {
     match key {
-        ServerKey::Number(number) => Ok(*number),
+        ServerKey::Number(number) => Ok(AdvisoryKey::Number(*number)),
+        ServerKey::Pair(first, second) => Ok(AdvisoryKey::Pair(*first, *second)),
         other => Err(DriverError::Refused {
             code: "42804".to_owned(),
             message: format!("advisory locks have numbers, and {other:?} is none"),

@@ -23,6 +23,8 @@ mod lock;
 mod locker;
 pub mod observer;
 mod outcome;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod own;
 mod park;
 mod queue;
 mod scheme;
@@ -35,8 +37,8 @@ mod tls;
 pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
-    Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost, Refused,
-    Unavailable, Unsupported, WouldDeadlock,
+    AlreadyHeld, Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost,
+    Refused, Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;

@@ -202,6 +202,19 @@ impl Locker {
         }
     }
 
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.config.get_connect_timeout()
+    }
+
+    /// How long a lock waits that has no time-out of its own.
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.inner.config.get_timeout()
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.inner.config.get_namespace()
+    }
+
     /// The scheme of locks that name none of their own.
     pub(crate) fn key_scheme(&self) -> &KeyScheme {
         self.inner.config.get_key_scheme()

@@ -222,12 +222,13 @@ impl Backend for Memory {
         .boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
-        let holder = Holder {
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        let held = self.store.with(key, |lock| lock.state != State::Free);
+        let holder = held.then(|| Holder {
             this_process: true,
             ..Holder::default()
-        };
-        std::future::ready(Ok(Some(holder))).boxed()
+        });
+        std::future::ready(Ok(holder)).boxed()
     }
 
     fn close(&self, reason: &str) {

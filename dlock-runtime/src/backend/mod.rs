@@ -3,7 +3,7 @@
 mod memory;
 mod open;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-mod session;
+pub(crate) mod session;
 
 pub(crate) use open::{Opened, open};
 

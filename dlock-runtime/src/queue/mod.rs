@@ -5,6 +5,7 @@
 //! server at a time. The errand belongs to the line, not to a caller: when the first caller gives up, the wait goes
 //! on for the next.
 
+mod asking;
 mod deadlock;
 mod line;
 mod place;

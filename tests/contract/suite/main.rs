@@ -14,6 +14,7 @@ mod table;
 mod worker;
 
 mod acquiring;
+mod asking;
 mod cancellation;
 mod connections;
 mod exclusion;
@@ -141,6 +142,11 @@ table::contract! {
         locks_have_their_documented_names: servers,
         the_default_namespace_is_the_documented_one: servers,
         namespaces_keep_programs_apart: servers,
+    }
+    asking {
+        locked_tells_of_holders_everywhere: everywhere,
+        locked_needs_no_connection_that_lives: servers,
+        wait_free_waits_and_holds_nothing: everywhere,
     }
     schemes {
         a_scheme_takes_the_lock_of_another_library: servers,

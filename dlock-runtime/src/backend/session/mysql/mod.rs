@@ -1,9 +1,9 @@
 //! MySQL and MariaDB: named locks. They share a syntax and little else.
 
-mod errors;
+pub(crate) mod errors;
 mod holder;
-mod names;
-mod settings;
+pub(crate) mod names;
+pub(crate) mod settings;
 mod slot;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::settings::Flavor;
 use crate::key::ServerKey;
 
 /// The lock that a name stands for, or the rule of the server that the name breaks.
-pub(super) fn lock(name: &str, flavor: Flavor) -> Result<ServerKey, &'static str> {
+pub(crate) fn lock(name: &str, flavor: Flavor) -> Result<ServerKey, &'static str> {
     let cut = name.split('\0').next().unwrap_or_default();
     if cut.is_empty() {
         return Err("a name on MySQL and MariaDB has at least one character, and is cut at a NUL");
@@ -36,7 +36,7 @@ pub(super) fn lock(name: &str, flavor: Flavor) -> Result<ServerKey, &'static str
 }
 
 /// A letter as MySQL compares it.
-pub(super) fn fold(character: char) -> char {
+pub(crate) fn fold(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_lowercase();
     }

@@ -1,7 +1,7 @@
 //! PostgreSQL: advisory locks of the session.
 
 mod backend_key;
-mod errors;
+pub(crate) mod errors;
 mod settings;
 mod statements;
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Entry {
         let line = |outcome: Outcome| {
             let mut entry = Entry::new(row, server, outcome.name, outcome.micros, "µs");
             if base.as_ref() != Some(&entry.who) {
-                entry.against = base.clone();
+                entry.against.clone_from(&base);
                 entry.ratio = Some(outcome.ratio);
             }
             entry

@@ -24,8 +24,14 @@ pub(crate) fn draw(entries: &[Entry]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    for power in [0.01, 0.1, 1.0, 10.0, 100.0] {
-        let (x, color) = (place(power), if power == 1.0 { "black" } else { "#ccc" });
+    for (power, color) in [
+        (0.01, "#ccc"),
+        (0.1, "#ccc"),
+        (1.0, "black"),
+        (10.0, "#ccc"),
+        (100.0, "#ccc"),
+    ] {
+        let x = place(power);
         // Writing to a string does not fail.
         let _ = writeln!(
             svg,

@@ -28,10 +28,12 @@ pub(crate) fn write(docs: &Path, entries: &[Entry], versions: &[String]) -> Resu
 fn table(entries: &[Entry], versions: &[String]) -> String {
     let mut text = format!("Measured on {}.\n", versions.join(", "));
     let mut row = "";
+    // Writing to a string does not fail.
     for entry in entries {
         if entry.row != row {
             row = &entry.row;
-            text += &format!(
+            let _ = write!(
+                text,
                 "\n### {row}\n\n| server | who | measured | quartiles | ratio | quartiles | target | | statements | round trips |\n\
                  |---|---|---|---|---|---|---|---|---|---|\n"
             );
@@ -41,7 +43,6 @@ fn table(entries: &[Entry], versions: &[String]) -> String {
         });
         let target = entry.target.map_or_else(String::new, |t| t.to_string());
         let count = |number: Option<f64>| number.map_or_else(String::new, |n| format!("{n:.1}"));
-        // Writing to a string does not fail.
         let _ = writeln!(
             text,
             "| {} | {} | {} {} | {} | {ratio} | {ratio_spread} | {target} | {} | {} | {} |",

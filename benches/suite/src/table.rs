@@ -1,5 +1,6 @@
 //! The results: lines on the standard output, and JSON.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -21,8 +22,10 @@ pub(crate) fn line(entry: &Entry) -> String {
         figure(spread.low),
         figure(spread.high)
     );
+    // Writing to a string does not fail.
     if let Some(ratio) = entry.ratio {
-        line += &format!(
+        let _ = write!(
+            line,
             "  {} × ({}–{})",
             figure(ratio.median),
             figure(ratio.low),
@@ -30,16 +33,16 @@ pub(crate) fn line(entry: &Entry) -> String {
         );
     }
     if let Some(target) = entry.target {
-        line += &format!("  target {target}: {}", verdict(entry));
+        let _ = write!(line, "  target {target}: {}", verdict(entry));
     }
     if let Some(statements) = entry.statements {
-        line += &format!("  {statements:.2} statements");
+        let _ = write!(line, "  {statements:.2} statements");
     }
     if let Some(round_trips) = entry.round_trips {
-        line += &format!("  {round_trips:.1} round trips");
+        let _ = write!(line, "  {round_trips:.1} round trips");
     }
     if let Some(connections) = entry.connections {
-        line += &format!("  {connections} connections");
+        let _ = write!(line, "  {connections} connections");
     }
     line
 }

@@ -1,4 +1,4 @@
-//! mysql_async, without anything around it.
+//! `mysql_async`, without anything around it.
 
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;

@@ -1,20 +1,23 @@
 //! Without a server: what the attribute and the memory backend cost.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use anyhow::Result;
 use dlock::{Config, Error, Locker, db_locked};
 
 use super::Effort;
 use crate::entry::{Entry, Target};
-use crate::rounds::{Contender, interleave};
+use crate::rounds::{Contender, Stopwatch, interleave};
 
 pub(crate) const ROW: &str = "memory";
 
 /// Design: one microsecond.
 const TARGET: Target = Target::AtMost(1.0);
 
+/// How many calls are timed together.
+const BATCH: u32 = 256;
+
+#[allow(clippy::unnecessary_wraps, reason = "as the attribute's function")]
 fn plain(number: u64) -> Result<u64, Error> {
     Ok(black_box(number))
 }
@@ -57,11 +60,15 @@ fn calls(name: &str, call: impl Fn() -> Result<(), Error> + Clone + Send + 'stat
         let call = call.clone();
         async move {
             let work = move || {
-                let start = Instant::now();
-                for _ in 0..count {
-                    black_box(call())?;
+                // Too short to be timed one by one.
+                let mut watch = Stopwatch::start();
+                for _ in 0..count.div_ceil(BATCH) {
+                    for _ in 0..BATCH {
+                        black_box(call())?;
+                    }
+                    watch.lap();
                 }
-                Ok(start.elapsed())
+                Ok(watch.typical() * count / (count.div_ceil(BATCH) * BATCH))
             };
             tokio::task::spawn_blocking(work).await?
         }

@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::tasks::{bench, ci, servers, test};
+use crate::tasks::{bench, ci, fuzz, servers, test};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -17,6 +17,8 @@ usage: cargo xtask <task>
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
   bench [args…]    measure against the raw drivers and other libraries; `--help` lists rows and options
+  fuzz [--inputs N] [--seed S] [property]
+                   the properties of everything that reads foreign text, over a million inputs each
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -42,6 +44,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "env"] => servers::env(),
         ["test", rest @ ..] => test::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{USAGE}");

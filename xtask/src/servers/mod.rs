@@ -19,10 +19,12 @@ mod programs;
 mod record;
 mod server;
 mod template;
+mod tls;
 mod watchdog;
 
-pub use ask::version;
+pub use ask::{Row, rows, version};
 pub use cluster::Cluster;
 pub use kept::{Status, down, status, up};
 pub use kind::{DATABASE, Kind, PASSWORD, USER};
 pub use server::Server;
+pub use tls::Tls;

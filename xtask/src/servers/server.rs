@@ -22,6 +22,7 @@ use super::{
     programs::Programs,
     record::{Record, clean, halt, kept_name},
     template,
+    tls::Tls,
     watchdog::Watchdog,
 };
 use crate::ports;
@@ -42,6 +43,8 @@ pub struct Server {
     home: PathBuf,
     child: Option<Running>,
     fate: Fate,
+    /// What it is started with beside the usual options.
+    options: Vec<String>,
 }
 
 /// What becomes of a server.
@@ -112,6 +115,7 @@ impl Server {
             home,
             child: None,
             fate,
+            options: Vec::new(),
         };
         server
             .prepare()
@@ -171,6 +175,20 @@ impl Server {
     /// When it does not stop or start within a minute.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
+        self.start_again()
+    }
+
+    /// Starts the server again, with this TLS; `None`: with none at all, not even what it would make for itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not stop or start within a minute.
+    pub fn restart_with_tls(&mut self, tls: Option<&Tls>) -> Result<()> {
+        self.stop()?;
+        self.options = match tls {
+            Some(tls) => tls.install(self.kind, &self.site.run, self.user)?,
+            None => Tls::without(self.kind),
+        };
         self.start_again()
     }
 
@@ -284,6 +302,7 @@ impl Server {
             .open(self.log())?;
         let mut command: Command = launch::start(self.kind, &self.programs, &self.site, self.user);
         let mut child = command
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -16,6 +16,8 @@ usage: cargo xtask <task>
   servers status   say what is up
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
+  test --clusters [args…]
+                   the tests of poolers, clusters and other releases, which start their own servers
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -39,6 +41,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "down"] => servers::down(),
         ["servers", "status"] => servers::status(),
         ["servers", "env"] => servers::env(),
+        ["test", "--clusters", rest @ ..] => test::run_clusters(rest),
         ["test", rest @ ..] => test::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {

@@ -19,6 +19,8 @@ usage: cargo xtask <task>
   bench [args…]    measure against the raw drivers and other libraries; `--help` lists rows and options
   fuzz [--inputs N] [--seed S] [property]
                    the properties of everything that reads foreign text, over a million inputs each
+  test --clusters [args…]
+                   the tests of poolers, clusters and other releases, which start their own servers
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -42,6 +44,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "down"] => servers::down(),
         ["servers", "status"] => servers::status(),
         ["servers", "env"] => servers::env(),
+        ["test", "--clusters", rest @ ..] => test::run_clusters(rest),
         ["test", rest @ ..] => test::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),

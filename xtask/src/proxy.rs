@@ -169,6 +169,17 @@ impl Proxy {
         Ok(())
     }
 
+    /// Cuts all connections and leads new ones to another server, as a name does after a failover.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else took the port meanwhile.
+    pub fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
+        self.refuse();
+        self.target = target;
+        self.accept_again()
+    }
+
     /// How many connections are open.
     pub fn connection_count(&self) -> usize {
         self.network

@@ -102,7 +102,9 @@ impl Steps<'_> {
             ],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )?;
-        self.packages()
+        self.packages()?;
+        let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
+        self.cargo("clusters", &clusters, &[])
     }
 
     /// Packages what is published, and builds the packages as a user would get them.

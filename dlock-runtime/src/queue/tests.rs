@@ -345,7 +345,7 @@ impl Backend for Mute {
     }
 
     fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
-        std::future::ready(true).boxed()
+        std::future::ready(false).boxed()
     }
 
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {

@@ -47,7 +47,7 @@ impl Backend for Played {
     }
 
     fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
-        std::future::ready(true).boxed()
+        std::future::ready(false).boxed()
     }
 
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {

@@ -4,7 +4,7 @@
 //! cargo run --example nightly_report
 //! ```
 //!
-//! It keeps its lock in the database that `DATABASE_URL` names; without one, in a SQLite file in the temp directory.
+//! It keeps its lock in the database that `DATABASE_URL` names; without one, in an `SQLite` file in the temp directory.
 //! Things to try meanwhile, from another terminal:
 //!
 //! - start it again: the second copy says who has the lock, and exits with 75 (`EX_TEMPFAIL`); `--wait 30` has it wait;

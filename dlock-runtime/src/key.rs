@@ -227,7 +227,7 @@ impl Key {
                 "a key of the native scheme is text; encode bytes and pairs, for instance as hexadecimal",
             )
         } else if text.is_empty() {
-            Some("a key has at least one character")
+            Some("a key has at least one character; name the lock")
         } else if text.len() > Key::MAX_BYTES {
             Some("a key has at most 1024 bytes; shorten it, or use a digest of it")
         } else if text.contains('\0') {

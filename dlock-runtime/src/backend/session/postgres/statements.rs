@@ -43,6 +43,11 @@ pub(super) struct OfKeys {
     pub(super) lock_shared: Cached,
     pub(super) unlock: Cached,
     pub(super) unlock_shared: Cached,
+    pub(super) try_all: Cached,
+    pub(super) try_all_shared: Cached,
+    pub(super) unlock_all: Cached,
+    pub(super) unlock_all_shared: Cached,
+    pub(super) admits_reader: Cached,
     pub(super) holds: Cached,
     pub(super) holder: Cached,
 }
@@ -105,6 +110,27 @@ macro_rules! of_keys {
             )),
             unlock: Cached::new(concat!("SELECT pg_advisory_unlock(", $key, ")")),
             unlock_shared: Cached::new(concat!("SELECT pg_advisory_unlock_shared(", $key, ")")),
+            // A batch of numbers, with the key in each row: no answer is taken for that to another question.
+            try_all: Cached::new(
+                "SELECT key, pg_try_advisory_lock(key) FROM unnest($1::int8[]) AS key",
+            ),
+            try_all_shared: Cached::new(
+                "SELECT key, pg_try_advisory_lock_shared(key) FROM unnest($1::int8[]) AS key",
+            ),
+            unlock_all: Cached::new(
+                "SELECT key, pg_advisory_unlock(key) FROM unnest($1::int8[]) AS key",
+            ),
+            unlock_all_shared: Cached::new(
+                "SELECT key, pg_advisory_unlock_shared(key) FROM unnest($1::int8[]) AS key",
+            ),
+            // A try fails when a writer stands in the server's queue.
+            admits_reader: Cached::new(concat!(
+                "SELECT CASE WHEN pg_try_advisory_lock_shared(",
+                $key,
+                ") THEN pg_advisory_unlock_shared(",
+                $key,
+                ") ELSE false END"
+            )),
             holds: Cached::new(concat!(
                 "SELECT EXISTS (
                     SELECT FROM pg_locks AS lock

@@ -21,6 +21,8 @@ mod hazard;
 mod hold;
 mod io;
 mod key;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod lease;
 mod lock;
 mod locker;
 pub mod observer;

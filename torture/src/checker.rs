@@ -24,6 +24,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 pub use figures::{Figures, OfFault};
+pub(crate) use fold::seconds;
 pub use fold::{End, Request, Scene, Window};
 
 use crate::clock::Moment;

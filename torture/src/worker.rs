@@ -21,6 +21,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::history::{Event, Log, Process};
 use choice::{Choice, Way};
+pub(crate) use choice::key;
 use errand::Errand;
 
 /// How a worker is set.

@@ -112,11 +112,12 @@ impl Proxy {
         self.network.change(|state| state.holds_answers = true);
     }
 
-    /// Forwards again, beginning with what was held back.
+    /// Forwards again, beginning with what was held back; a [cut](Self::cut_after) that has not come is called off.
     pub fn resume(&self) {
         self.network.change(|state| {
             state.is_stalled = false;
             state.holds_answers = false;
+            state.cut_after = None;
         });
     }
 

@@ -307,7 +307,7 @@ impl Scene {
 }
 
 /// A moment as seconds since the beginning of a run, for people.
-pub fn seconds(scene: &Scene, at: Moment) -> String {
+pub(crate) fn seconds(scene: &Scene, at: Moment) -> String {
     let start = scene.start();
     let since = at.saturating_sub(start) / (MILLISECOND / 10);
     format!("{}.{:04} s", since / 10_000, since % 10_000)

@@ -54,7 +54,7 @@ impl Plan {
 }
 
 /// The text of a key.
-pub fn key(number: u16) -> String {
+pub(crate) fn key(number: u16) -> String {
     format!("torture/{number}")
 }
 
@@ -112,7 +112,7 @@ impl Choice {
             mode,
             wait,
             steps: steps.collect(),
-            clings: rng.u8(0..4) == 0,
+            clings: rng.bool(),
             gone_after: Duration::from_micros(rng.u64(0..40_000)),
             rest: Duration::from_millis(rng.u64(1..80)),
             blocking,

@@ -122,7 +122,7 @@ impl Request {
 
     fn vouch(&mut self, at: Moment) {
         self.vouched = self.vouched.max(Some(at));
-        if self.told.is_some() {
+        if self.told.is_some() || self.denied.is_some() {
             self.revived.get_or_insert(at);
         }
     }
@@ -130,9 +130,6 @@ impl Request {
     fn look(&mut self, at: Moment, held: bool) {
         if held {
             self.vouch(at);
-            if self.denied.is_some() {
-                self.revived.get_or_insert(at);
-            }
         } else {
             self.denied.get_or_insert(at);
         }

@@ -129,14 +129,26 @@ impl Admin {
         Ok(())
     }
 
-    /// Lets no more connections in, or again.
-    pub(super) fn refuse_connections(&mut self, refuse: bool) -> Result<()> {
-        self.ask(&match (self.kind, refuse) {
-            (Kind::Postgres, true) => format!("ALTER ROLE {ACCOUNT} CONNECTION LIMIT 0"),
-            (Kind::Postgres, false) => format!("ALTER ROLE {ACCOUNT} CONNECTION LIMIT -1"),
-            (_, true) => "SET GLOBAL max_connections = 10".to_owned(),
-            (_, false) => "SET GLOBAL max_connections = 200".to_owned(),
-        })?;
+    /// Lets no more connections in, until they are [let in](Self::let_connections_in) again. The connection that can say so
+    /// has to be there already.
+    pub(super) fn refuse_connections(&mut self) -> Result<Connection> {
+        let mut connection = self.connect()?;
+        let refuse = match self.kind {
+            Kind::Postgres => format!("ALTER ROLE {ACCOUNT} CONNECTION LIMIT 0"),
+            _ => "SET GLOBAL max_connections = 10".to_owned(),
+        };
+        self.ask_on(&mut connection, &refuse)?;
+        Ok(connection)
+    }
+
+    /// Lets connections in again.
+    pub(super) fn let_connections_in(&mut self, mut connection: Connection) -> Result<()> {
+        let accept = match self.kind {
+            Kind::Postgres => format!("ALTER ROLE {ACCOUNT} CONNECTION LIMIT -1"),
+            _ => "SET GLOBAL max_connections = 200".to_owned(),
+        };
+        self.ask_on(&mut connection, &accept)?;
+        self.close(connection);
         Ok(())
     }
 

@@ -135,9 +135,9 @@ impl Nemesis<'_> {
                 site.admin.close(connection);
             }
             Fault::NoConnections => {
-                site.admin.refuse_connections(true)?;
+                let connection = site.admin.refuse_connections()?;
                 sleep(MOMENT);
-                site.admin.refuse_connections(false)?;
+                site.admin.let_connections_in(connection)?;
             }
             Fault::Kill | Fault::ShortPause | Fault::LongPause => {}
         }

@@ -25,6 +25,8 @@ pub mod observer;
 mod outcome;
 mod park;
 mod queue;
+#[cfg(dlock_sabotage)]
+mod sabotage;
 mod scope;
 mod taking;
 mod tenure;

@@ -8,7 +8,7 @@ use crate::history::Setting;
 /// How long after the end of a fault a key that is asked for may remain untaken: the server frees what the fault has left
 /// behind within the limit, and reconnecting has a longest pause of two seconds.
 pub fn bound(setting: &Setting) -> Moment {
-    setting.limit + 2 * setting.connect + 5 * SECOND
+    setting.limit + setting.connect + 3 * SECOND
 }
 
 /// When each key was first taken after a moment; `None` in place of a key that never was.

@@ -53,7 +53,9 @@ impl Arguments {
             match *word {
                 "--server" => arguments.server = (*value).to_owned(),
                 "--strategy" => arguments.strategy = (*value).to_owned(),
-                "--minutes" => arguments.lasts = Duration::from_secs_f64(60.0 * value.parse::<f64>()?),
+                "--minutes" => {
+                    arguments.lasts = Duration::from_secs_f64(60.0 * value.parse::<f64>()?)
+                }
                 "--seconds" => arguments.lasts = Duration::from_secs_f64(value.parse()?),
                 "--processes" => arguments.processes = value.parse::<usize>()?.clamp(1, 64),
                 "--faults" => arguments.faults = (*value).to_owned(),

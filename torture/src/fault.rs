@@ -25,6 +25,9 @@ pub enum Fault {
     HalfOpen,
     /// The server's answers to a worker are late, and then there is silence for twice the limit.
     LateThenSilent,
+    /// The server's answers to a worker are late, and then the worker is stopped until just after the limit, counted from
+    /// the beginning: who counts from the answers still vouches then for what the server has freed.
+    LateThenPaused,
     /// Every piece of a worker's stream is held back for a while.
     Delay,
     /// A worker's stream comes in pieces of a few bytes.
@@ -47,7 +50,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Kill,
         Fault::ShortPause,
         Fault::LongPause,
@@ -57,6 +60,7 @@ impl Fault {
         Fault::LongStall,
         Fault::HalfOpen,
         Fault::LateThenSilent,
+        Fault::LateThenPaused,
         Fault::Delay,
         Fault::Split,
         Fault::CutAnswer,
@@ -80,6 +84,7 @@ impl Fault {
             Fault::LongStall => "long-stall",
             Fault::HalfOpen => "half-open",
             Fault::LateThenSilent => "late-then-silent",
+            Fault::LateThenPaused => "late-then-paused",
             Fault::Delay => "delay",
             Fault::Split => "split",
             Fault::CutAnswer => "cut-answer",
@@ -129,7 +134,10 @@ impl Fault {
 
     /// Whether it stops the worker itself.
     pub fn is_pause(self) -> bool {
-        matches!(self, Fault::ShortPause | Fault::LongPause)
+        matches!(
+            self,
+            Fault::ShortPause | Fault::LongPause | Fault::LateThenPaused
+        )
     }
 }
 

@@ -19,7 +19,8 @@ use crate::arguments::Arguments;
 fn main() -> ExitCode {
     match dispatch() {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        // Not 1, which is a run that failed by itself.
+        Ok(false) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

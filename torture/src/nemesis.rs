@@ -21,8 +21,8 @@ use crate::clock::{Moment, SECOND, now};
 use crate::fault::Fault;
 use crate::history::{Event, History, Log, Process, Reader, Setting};
 use site::Site;
-use workers::Workers;
 pub use workers::DSN;
+use workers::Workers;
 
 /// Where the locks are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Place {
             Place::Server(Kind::Postgres) => true,
             // Named locks need no table of a fixed size.
             Place::Server(_) => fault != Fault::TableFull,
-            Place::Sqlite => fault == Fault::Kill || fault.is_pause(),
+            Place::Sqlite => [Fault::Kill, Fault::ShortPause, Fault::LongPause].contains(&fault),
         }
     }
 }

@@ -16,7 +16,7 @@ const COMBINATIONS: [(&str, &str, u64); 3] = [
 ];
 
 /// How long each run is broken.
-const LASTS: Duration = Duration::from_secs(25);
+const LASTS: Duration = Duration::from_secs(30);
 
 /// Runs all of them. Whether nothing was broken.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {

@@ -20,8 +20,8 @@ use dlock::{Config, Locker};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::history::{Event, Log, Process};
-use choice::{Choice, Way};
 pub(crate) use choice::key;
+use choice::{Choice, Way};
 use errand::Errand;
 
 /// How a worker is set.

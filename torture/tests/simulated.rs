@@ -49,15 +49,20 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => Just(Fate::OvertakenByBusy),
     ];
     let steps = prop::collection::vec(0_u64..40, 0..5);
-    (0_usize..4, prop::bool::weighted(0.3), any::<[u8; 4]>(), steps, fate).prop_map(
-        |(slot, shared, delays, steps, fate)| Turn {
+    (
+        0_usize..4,
+        prop::bool::weighted(0.3),
+        any::<[u8; 4]>(),
+        steps,
+        fate,
+    )
+        .prop_map(|(slot, shared, delays, steps, fate)| Turn {
             slot,
             shared,
             delays: delays.map(|delay| u64::from(delay) / 8),
             steps,
             fate,
-        },
-    )
+        })
 }
 
 /// Plays the turns one after the other on a single key. Gives the history, and each exclusive hold that was released: who,

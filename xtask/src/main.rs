@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::tasks::{ci, servers, test};
+use crate::tasks::{ci, servers, test, torture};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -16,6 +16,8 @@ usage: cargo xtask <task>
   servers status   say what is up
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
+  torture [args…]  break everything around the locks, and check what their holders saw; `--short`: as CI does,
+                   `--sabotage`: see that a broken library is noticed
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -40,6 +42,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "status"] => servers::status(),
         ["servers", "env"] => servers::env(),
         ["test", rest @ ..] => test::run(rest),
+        ["torture", rest @ ..] => torture::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{USAGE}");

@@ -231,7 +231,9 @@ impl Network {
     /// Lets go of the sockets of a connection that was cut: it is reset when its pumps do too.
     fn forget(&self, is_cut: &Arc<AtomicBool>) {
         let mut state = self.state();
-        state.links.retain(|link| !Arc::ptr_eq(&link.is_cut, is_cut));
+        state
+            .links
+            .retain(|link| !Arc::ptr_eq(&link.is_cut, is_cut));
     }
 
     /// How much of what has come may be forwarded at once, and whether the connection is reset behind that.

@@ -21,12 +21,7 @@ pub(super) fn check(scene: &Scene) -> (Vec<Violation>, Vec<Excused>) {
     (violations, excused)
 }
 
-fn overlaps(
-    scene: &Scene,
-    key: u16,
-    violations: &mut Vec<Violation>,
-    excused: &mut Vec<Excused>,
-) {
+fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &mut Vec<Excused>) {
     let holds = scene.requests.iter().enumerate().filter_map(|(index, it)| {
         let (from, to) = it.hold().filter(|_| it.keys.contains(&key))?;
         Some((from, to, index))

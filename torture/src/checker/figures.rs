@@ -85,9 +85,9 @@ impl Figures {
         self.holds += usize::from(request.hold().is_some());
         if let Some(at) = told(request) {
             self.lost += 1;
-            let provoked = scene
-                .windows_of(request.process)
-                .any(|window| window.began <= at && request.asked <= scene.setting.limit + window.ended);
+            let provoked = scene.windows_of(request.process).any(|window| {
+                window.began <= at && request.asked <= scene.setting.limit + window.ended
+            });
             self.unprovoked += usize::from(!provoked);
         }
         match &request.ended {

@@ -1,7 +1,7 @@
 //! How each fault is brought about, and mended.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -26,6 +26,9 @@ fn long() -> Duration {
 
 /// How long the workers have to take the locks that they keep through the fault.
 const CLINGING: Duration = Duration::from_millis(250);
+
+/// How late an answer may be: one that takes a third of the limit would end the session.
+const LATE: Duration = Duration::from_millis(LIMIT * 280);
 
 /// How long a fault lasts that works at once.
 const MOMENT: Duration = Duration::from_millis(1200);
@@ -53,6 +56,19 @@ impl Nemesis<'_> {
             Fault::Kill => workers.replace(slot, site)?,
             Fault::ShortPause => pause(workers, slot, short()),
             Fault::LongPause => pause(workers, slot, long()),
+            Fault::LateThenPaused => {
+                let proxy = &site.networked()?.proxies[slot];
+                let began = Instant::now();
+                proxy.hold_answers();
+                sleep(LATE);
+                proxy.resume();
+                // The late answers arrive.
+                sleep(Duration::from_millis(30));
+                workers.signal(slot, Signal::STOP);
+                let past_the_limit = Duration::from_millis(self.rng.u64(380..580));
+                sleep((LIMIT_TIME + past_the_limit).saturating_sub(began.elapsed()));
+                workers.signal(slot, Signal::CONT);
+            }
             other => self.strike_network(other, slot, site.networked()?)?,
         }
         self.log.write(Event::FaultEnded { number });
@@ -74,8 +90,7 @@ impl Nemesis<'_> {
             }
             Fault::LateThenSilent => {
                 proxy.hold_answers();
-                // An answer that takes a third of the limit would end the session.
-                sleep(LIMIT_TIME / 4);
+                sleep(LATE);
                 proxy.resume();
                 // The late answers arrive, and nothing after them.
                 sleep(Duration::from_millis(30));
@@ -139,7 +154,7 @@ impl Nemesis<'_> {
                 sleep(MOMENT);
                 site.admin.let_connections_in(connection)?;
             }
-            Fault::Kill | Fault::ShortPause | Fault::LongPause => {}
+            Fault::Kill | Fault::ShortPause | Fault::LongPause | Fault::LateThenPaused => {}
         }
         Ok(())
     }

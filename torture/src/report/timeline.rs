@@ -33,7 +33,10 @@ fn write_all(svg: &mut String, verdict: &Verdict) -> std::fmt::Result {
         svg,
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="10">"#
     )?;
-    writeln!(svg, r#"<rect width="{width}" height="{height}" fill="white"/>"#)?;
+    writeln!(
+        svg,
+        r#"<rect width="{width}" height="{height}" fill="white"/>"#
+    )?;
     writeln!(
         svg,
         r#"<text x="{LEFT}" y="14" font-size="12">{}, strategy {}, seed {}: holds by process, faults as bands</text>"#,

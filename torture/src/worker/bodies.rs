@@ -45,7 +45,8 @@ impl<'a> Work<'a> {
         if self.errand.acquired(token(), || dlock::check().is_ok()) {
             for pause in self.errand.pauses(self.plan) {
                 sleep(pause).await;
-                self.errand.step_at(self.polled.load(Ordering::SeqCst), true);
+                self.errand
+                    .step_at(self.polled.load(Ordering::SeqCst), true);
             }
         }
         end.armed = false;

@@ -85,7 +85,10 @@ impl<'a> Errand<'a> {
     }
 
     /// The pauses between the steps: those of the plan, and on and on while a holder clings.
-    pub(super) fn pauses<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = Duration> + use<'p, 'a> {
+    pub(super) fn pauses<'p>(
+        &self,
+        plan: &'p Plan,
+    ) -> impl Iterator<Item = Duration> + use<'p, 'a> {
         let shop = self.shop;
         let clinging = std::iter::from_fn(move || {
             (plan.clings && shop.cling.load(Ordering::SeqCst)).then_some(CLINGING)

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     command::{Interrupt, cargo},
-    rust_version, test,
+    rust_version, test, torture,
 };
 
 /// The feature sets that are linted: each that somebody may be the only one to use.
@@ -79,7 +79,8 @@ impl Steps<'_> {
             ],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )?;
-        self.packages()
+        self.packages()?;
+        self.step("torture", torture::short)
     }
 
     /// Packages what is published, and builds the packages as a user would get them.

@@ -5,3 +5,4 @@ mod command;
 mod rust_version;
 pub(crate) mod servers;
 pub(crate) mod test;
+pub(crate) mod torture;

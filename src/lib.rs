@@ -85,8 +85,8 @@ pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
     Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard, HoldExceeded, Holder,
     InitError, InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Reach, Refused,
-    Report, Scoped, Skippable, Strategy, Timeout, Unavailable, Unsupported, WouldDeadlock,
-    assert_locked, check, current, init, init_with, locker, observer, shutdown,
+    Report, Scoped, Skippable, Strategy, Timeout, TooManyHeld, Unavailable, Unsupported,
+    WouldDeadlock, assert_locked, check, current, init, init_with, locker, observer, shutdown,
 };
 
 #[doc(hidden)]

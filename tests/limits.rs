@@ -170,7 +170,7 @@ fn is_kept(locker: &Locker, start: Instant) {
 }
 
 #[test]
-fn min_hold_keeps_the_lock_after_a_short_body_and_lets_the_caller_go() {
+fn b7_min_hold_keeps_the_lock_after_a_short_body_and_lets_the_caller_go() {
     let locker = memory();
     let start = Instant::now();
     locker.scope_sync(|| short(|| ())).unwrap();
@@ -208,7 +208,7 @@ fn the_min_hold_of_a_nested_body_keeps_the_outer_lock() {
 }
 
 #[test]
-fn shutdown_waits_for_min_hold() {
+fn b7_shutdown_waits_for_min_hold() {
     let locker = memory();
     let start = Instant::now();
     locker.scope_sync(|| short(|| ())).unwrap();

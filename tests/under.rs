@@ -39,7 +39,7 @@ async fn outer_async<F: Future>(id: u32, inside: F) -> Result<F::Output, Error> 
 }
 
 #[test]
-fn a_nested_call_under_the_same_key_runs_under_the_outer_hold() {
+fn b1_a_nested_call_under_the_same_key_runs_under_the_outer_hold() {
     let locker = memory();
     locker.scope_sync(|| {
         let nested = outer(1, || {
@@ -73,7 +73,7 @@ async fn a_nested_call_is_found_across_awaits_and_threads() {
 }
 
 #[tokio::test]
-async fn a_spawned_task_does_not_inherit() {
+async fn b1_a_spawned_task_does_not_inherit() {
     let locker = memory();
     let other = locker.clone();
     let outcome = locker
@@ -87,7 +87,7 @@ async fn a_spawned_task_does_not_inherit() {
 }
 
 #[test]
-fn another_thread_does_not_inherit() {
+fn b1_another_thread_does_not_inherit() {
     let locker = memory();
     let other = locker.clone();
     let outcome = locker.scope_sync(|| {
@@ -226,7 +226,7 @@ fn assert_locked_panics_under_another_key() {
 }
 
 #[test]
-fn a_guard_does_not_count_as_an_enclosing_body() {
+fn b1_a_guard_does_not_count_as_an_enclosing_body() {
     let locker = memory();
     let guard = locker.lock("k/1").acquire_blocking().unwrap();
     let nested = locker.scope_sync(|| outer(1, || ()));
@@ -268,7 +268,7 @@ fn exclusive_inside_shared_is_an_error_and_the_reverse_is_not() {
 }
 
 #[test]
-fn a_nested_wait_that_closes_a_cycle_is_refused() {
+fn b2_a_nested_wait_that_closes_a_cycle_is_refused() {
     let locker = memory();
     let both_hold = Barrier::new(2);
     let (done, refused) = mpsc::channel();
@@ -296,7 +296,7 @@ fn a_nested_wait_that_closes_a_cycle_is_refused() {
 }
 
 #[test]
-fn a_cycle_over_three_is_refused_too() {
+fn b2_a_cycle_over_three_is_refused_too() {
     let locker = memory();
     let all_hold = Barrier::new(3);
     let start = Instant::now();
@@ -335,7 +335,7 @@ async fn parking_the_runtime_that_holds_the_lock_would_deadlock() {
 }
 
 #[test]
-fn several_keys_are_taken_all_or_none() {
+fn b2_several_keys_are_taken_all_or_none() {
     let locker = memory();
     let both = locker.lock_all(["b", "a", "b"]).timeout(0);
     let guard = both.acquire_blocking().unwrap();

@@ -36,6 +36,7 @@ pub struct Config {
     limit: Duration,
     heartbeat: Option<Duration>,
     max_waiters: usize,
+    max_held: Option<usize>,
     application_name: Option<Arc<str>>,
     observers: Vec<Arc<dyn Observer>>,
     redact_keys: bool,
@@ -60,6 +61,7 @@ impl Config {
             limit,
             heartbeat,
             max_waiters,
+            max_held,
             application_name,
             hand_over,
             hand_over_time,
@@ -73,6 +75,7 @@ impl Config {
             limit: limit.unwrap_or(LIMIT),
             heartbeat,
             max_waiters: max_waiters.unwrap_or(MAX_WAITERS),
+            max_held,
             application_name: application_name.map(Arc::from),
             observers: Vec::new(),
             redact_keys: false,
@@ -158,6 +161,16 @@ impl Config {
     #[must_use]
     pub fn max_waiters(mut self, max_waiters: usize) -> Config {
         self.max_waiters = max_waiters;
+        self
+    }
+
+    /// How many locks this locker may hold at a time; one more is [`Error::TooManyHeld`](crate::Error::TooManyHeld). At
+    /// least 1. Default on PostgreSQL: a quarter of the locks that the server's table is made for (`max_locks_per_transaction` ×
+    /// (`max_connections` + `max_prepared_transactions`), so 1600 with its defaults): when the table is full, nobody can
+    /// connect any more. MySQL and MariaDB have no such table, and no default. Without effect on `memory:`.
+    #[must_use]
+    pub fn max_held(mut self, max_held: usize) -> Config {
+        self.max_held = Some(max_held);
         self
     }
 
@@ -260,6 +273,10 @@ impl Config {
         self.max_waiters
     }
 
+    pub(crate) fn get_max_held(&self) -> Option<usize> {
+        self.max_held
+    }
+
     pub(crate) fn get_observers(&self) -> (&[Arc<dyn Observer>], bool) {
         (&self.observers, self.redact_keys)
     }
@@ -314,6 +331,9 @@ impl Config {
                 self.max_waiters
             )));
         }
+        if self.max_held == Some(0) {
+            return Err(bad("max_held 0 is out of range: write 1 or more"));
+        }
         let namespace = self.get_namespace();
         if namespace.len() > 1024 || namespace.contains('\0') {
             return Err(bad(
@@ -341,6 +361,7 @@ impl fmt::Debug for Config {
             .field("limit", &self.limit)
             .field("heartbeat", &self.heartbeat)
             .field("max_waiters", &self.max_waiters)
+            .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
             .finish_non_exhaustive()

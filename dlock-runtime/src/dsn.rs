@@ -142,5 +142,7 @@ fn mysql_dsn(_: &str) -> Result<(Endpoint, Options), InitError> {
     ))
 }
 
+#[cfg(all(test, feature = "postgres", feature = "mysql", feature = "tls"))]
+mod fuzz;
 #[cfg(test)]
 mod tests;

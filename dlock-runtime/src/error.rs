@@ -1,7 +1,7 @@
 //! What can go wrong: [`Error`] for locking, [`InitError`] for start-up.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub enum Error {
     NotLocked,
     /// The server was reached and refused the statement that takes the lock.
     Refused(Arc<Refused>),
+    /// This process holds as many locks as it may: the server's lock table belongs to everybody.
+    TooManyHeld(Arc<TooManyHeld>),
     /// This kind of lock does not exist on this server.
     Unsupported(Arc<Unsupported>),
     /// The text is not a key.
@@ -127,6 +129,16 @@ pub struct Refused {
     pub(crate) source: Option<Source>,
 }
 
+/// The bound that was met: part of [`Error::TooManyHeld`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TooManyHeld {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+    /// How many locks a locker of this configuration may hold at a time: [`Config::max_held`](crate::Config::max_held).
+    pub most: usize,
+}
+
 /// What was asked for, and what to use in its place: part of [`Error::Unsupported`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -172,6 +184,7 @@ impl Error {
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
             Error::Refused(refused) => Some(&refused.key),
+            Error::TooManyHeld(too_many) => Some(&too_many.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
             _ => None,
         }
@@ -212,6 +225,15 @@ impl fmt::Display for Error {
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;
                 write!(f, "the server refused lock {:?}: {message} ({code})", &**key)
+            }
+            Error::TooManyHeld(too_many) => {
+                let TooManyHeld { key, most, .. } = &**too_many;
+                write!(
+                    f,
+                    "lock {:?} was not taken: this process holds {most} already, and may hold no more (max_held); \
+                     release some, or raise max_held, and on PostgreSQL max_locks_per_transaction with it",
+                    &**key
+                )
             }
             Error::Unsupported(unsupported) => {
                 write!(f, "{} is not supported: {}", unsupported.what, unsupported.remedy)
@@ -266,12 +288,31 @@ impl fmt::Display for Holder {
         if self.this_process {
             return f.write_str("this process");
         }
-        f.write_str(self.program.as_deref().unwrap_or("another program"))?;
+        write!(
+            f,
+            "{}",
+            OneLine(self.program.as_deref().unwrap_or("another program"))
+        )?;
         if let Some(client) = &self.client {
-            write!(f, ", {client}")?;
+            write!(f, ", {}", OneLine(client))?;
         }
         if let Some(session) = self.session {
             write!(f, ", session {session}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows what another program says of itself: it must not break the line, or turn the text around it.
+struct OneLine<'t>(&'t str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
         }
         Ok(())
     }

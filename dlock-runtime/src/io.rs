@@ -49,6 +49,17 @@ impl Io {
         io
     }
 
+    /// A thread that a test plays: what is spawned runs when the test drives this runtime.
+    #[cfg(test)]
+    pub(crate) fn played(runtime: Handle) -> Io {
+        Io {
+            runtime,
+            pid: process::id(),
+            stop: None,
+            thread: None,
+        }
+    }
+
     fn start() -> Result<Io, InitError> {
         let refused = |error: std::io::Error| InitError::Thread {
             reason: error.to_string(),

@@ -13,6 +13,8 @@ mod dsn;
 mod endpoint;
 mod entry;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod global;
 mod guard;
 mod hazard;
@@ -37,7 +39,7 @@ pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
     Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost, Refused,
-    Unavailable, Unsupported, WouldDeadlock,
+    TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;

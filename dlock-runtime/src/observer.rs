@@ -134,6 +134,8 @@ pub enum Failure {
     Unavailable,
     /// The server refused: [`Error::Refused`].
     Refused,
+    /// This process holds as many locks as it may: [`Error::TooManyHeld`].
+    TooManyHeld,
     /// The caller gave up: its future was dropped.
     Cancelled,
     /// The locker was shut down, or its I/O thread has stopped.
@@ -201,6 +203,7 @@ impl Failure {
             Failure::Busy => "busy",
             Failure::Unavailable => "unavailable",
             Failure::Refused => "refused",
+            Failure::TooManyHeld => "too_many_held",
             Failure::Cancelled => "cancelled",
             Failure::ShutDown => "shut_down",
         }
@@ -211,6 +214,7 @@ impl Failure {
             Error::Busy(_) => Failure::Busy,
             Error::Unavailable(_) => Failure::Unavailable,
             Error::Refused(_) => Failure::Refused,
+            Error::TooManyHeld(_) => Failure::TooManyHeld,
             _ => Failure::ShutDown,
         }
     }

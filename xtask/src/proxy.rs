@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -65,7 +65,7 @@ struct Link {
     is_stranded: Arc<AtomicBool>,
     client: TcpStream,
     server: TcpStream,
-    pumps: [JoinHandle<()>; 2],
+    pumps: [[JoinHandle<()>; 2]; 2],
 }
 
 impl Proxy {
@@ -149,9 +149,10 @@ impl Proxy {
             .collect()
     }
 
-    /// Holds every piece of data back for `delay` before it is forwarded, either way; zero ends that.
+    /// Holds every piece of data that arrives from now on back for `delay` before it is forwarded, either way; zero ends
+    /// that.
     ///
-    /// Pieces wait one after the other, so a stream of many is slowed down too.
+    /// Pieces wait side by side, as on a long line: many that follow each other arrive as close together as they were sent.
     pub fn delay(&self, delay: Duration) {
         self.network.change(|state| state.delay = delay);
     }
@@ -199,6 +200,17 @@ impl Proxy {
         });
         self.acceptor = Some(Acceptor { stopped, thread });
         Ok(())
+    }
+
+    /// Cuts all connections and leads new ones to another server, as a name does after a failover.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else took the port meanwhile.
+    pub fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
+        self.refuse();
+        self.target = target;
+        self.accept_again()
     }
 
     /// How many connections are open.
@@ -256,15 +268,15 @@ impl Network {
         }
     }
 
-    /// Waits until data may pass. `false`: the connection was cut meanwhile.
-    fn pass(&self, way: Way, is_cut: &AtomicBool, is_stranded: &AtomicBool) -> bool {
+    /// Waits until data that is due then may pass. `false`: the connection was cut meanwhile.
+    fn pass(&self, way: Way, due: Instant, is_cut: &AtomicBool, is_stranded: &AtomicBool) -> bool {
         let mut state = self.state();
-        if !state.delay.is_zero() {
-            let delay = state.delay;
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
             // A cut does not wait for the delay's end.
             let waited = self
                 .changed
-                .wait_timeout_while(state, delay, |_| !is_cut.load(Ordering::SeqCst));
+                .wait_timeout_while(state, left, |_| !is_cut.load(Ordering::SeqCst));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let is_held = |state: &State| {
@@ -296,9 +308,9 @@ impl Link {
         }
         let is_cut = Arc::new(AtomicBool::new(false));
         let is_stranded = Arc::new(AtomicBool::new(false));
-        let start = |way| {
+        let start = |way| -> std::io::Result<_> {
             let sockets = (client.try_clone()?, server.try_clone()?);
-            Ok::<_, std::io::Error>(pump(way, sockets, network, [&is_cut, &is_stranded]))
+            pump(way, sockets, network, &is_cut, &is_stranded)
         };
         let [forth, back] = [start(Way::Forth)?, start(Way::Back)?];
         Ok(Self {
@@ -317,13 +329,13 @@ impl Link {
     }
 
     fn wait(self) {
-        for pump in self.pumps {
-            let _ = pump.join();
+        for thread in self.pumps.into_iter().flatten() {
+            let _ = thread.join();
         }
     }
 
     fn has_ended(&self) -> bool {
-        self.pumps.iter().all(JoinHandle::is_finished)
+        self.pumps.iter().flatten().all(JoinHandle::is_finished)
     }
 }
 

@@ -216,6 +216,15 @@ impl Backend for Memory {
         .boxed()
     }
 
+    fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
+        let admits = self.store.with(key, |lock| {
+            lock.line
+                .iter()
+                .all(|waiting| waiting.mode == Mode::Shared || waiting.is_called_off())
+        });
+        std::future::ready(admits).boxed()
+    }
+
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         let holder = Holder {
             this_process: true,

@@ -41,6 +41,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Takes the lock, waiting until the errand is called off. Runs on the I/O thread.
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken>;
 
+    /// Whether a reader would get in now, beside those of this process who hold the lock: not when a writer waits. Where
+    /// that cannot be found out, no.
+    fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool>;
+
     /// Who holds the lock, asked now. An error means that the server did not answer.
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>>;
 
@@ -72,6 +76,8 @@ pub(crate) enum Taken {
     Held(Hold),
     /// The errand was called off, and the lock is not held.
     CalledOff,
+    /// This locker holds as many locks as it may.
+    TooMany { most: usize },
     /// The server refused the statement.
     Refused {
         code: String,

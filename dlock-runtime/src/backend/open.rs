@@ -75,7 +75,7 @@ mod session {
             limit: config.get_limit(),
             heartbeat: config.get_heartbeat(),
             max_waiters: config.get_max_waiters(),
-            connect_timeout: config.get_connect_timeout(),
+            max_held: config.get_max_held(),
         };
         let backend = SessionLocks::connect(driver, limits, config.get_allowed())
             .await

@@ -119,6 +119,7 @@ fn values_that_do_not_fit_are_named() {
             base().connect_timeout(Duration::MAX),
             ["connect_timeout", "3600s"],
         ),
+        (base().max_held(0), ["max_held 0", "1 or more"]),
         (base().max_waiters(0), ["max_waiters 0", "1 to 1000"]),
         (base().max_waiters(1001), ["max_waiters 1001", "1 to 1000"]),
         (base().namespace("a\0b"), ["namespace", "NUL"]),
@@ -136,7 +137,7 @@ fn values_that_do_not_fit_are_named() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_longer_limit_needs_more_patient_sockets() {
+fn s1_a_longer_limit_needs_more_patient_sockets() {
     let config = config("postgres://h/db?tcp_user_timeout=30000");
     config.check().expect("30 s fit the default");
     config

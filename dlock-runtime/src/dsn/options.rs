@@ -16,6 +16,7 @@ pub(crate) struct Options {
     pub(crate) limit: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) max_waiters: Option<usize>,
+    pub(crate) max_held: Option<usize>,
     pub(crate) application_name: Option<String>,
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
@@ -31,6 +32,7 @@ impl Options {
         "limit",
         "heartbeat",
         "max_waiters",
+        "max_held",
         "application_name",
         "hand_over",
         "hand_over_time",
@@ -49,6 +51,7 @@ impl Options {
             limit: query.take_as(&["limit"], DURATION, duration)?,
             heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
             max_waiters: query.take_as(&["max_waiters"], "a whole number from 1", whole)?,
+            max_held: query.take_as(&["max_held"], "a whole number from 1", whole)?,
             application_name: query.take(&["application_name"])?,
             hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
@@ -96,22 +99,40 @@ fn timeout(text: &str) -> Option<Timeout> {
     }
 }
 
-/// Reads a duration, exact to the millisecond.
+/// Reads a duration, exactly: no floating point on the way. What is finer than a nanosecond is cut off.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3600 * SECOND,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
-    Duration::try_from_secs_f64(number * seconds).ok()
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    // More digits than these do not make a nanosecond, also of an hour.
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = fraction.parse::<u128>().unwrap_or(0) * unit / scale;
+    let total = whole.checked_mul(unit)?.checked_add(parts)?;
+    Some(Duration::new(
+        u64::try_from(total / SECOND).ok()?,
+        u32::try_from(total % SECOND).ok()?,
+    ))
 }
+
+const SECOND: u128 = 1_000_000_000;
 
 /// Reads a whole number without a sign.
 pub(super) fn whole<T: std::str::FromStr>(text: &str) -> Option<T> {

@@ -94,7 +94,7 @@ fn a_password_that_is_not_encoded_is_not_shown() {
 #[test]
 fn dlocks_own_options_are_read() {
     let query = "timeout=500ms&namespace=a%2Fb%20%F0%9F%94%92&connect_timeout=2.5&limit=1m&heartbeat=3s\
-                 &max_waiters=3&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
+                 &max_waiters=3&max_held=500&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
                  &allow=standby,no-exclusion";
     let expected = Options {
         timeout: Some(Timeout::from(Duration::from_millis(500))),
@@ -103,6 +103,7 @@ fn dlocks_own_options_are_read() {
         limit: Some(Duration::from_secs(60)),
         heartbeat: Some(Duration::from_secs(3)),
         max_waiters: Some(3),
+        max_held: Some(500),
         application_name: Some("my+app".to_owned()),
         hand_over: Some(0),
         hand_over_time: Some(Duration::from_millis(5)),

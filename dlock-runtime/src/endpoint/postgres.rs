@@ -78,6 +78,11 @@ impl PostgresEndpoint {
         &self.config
     }
 
+    #[cfg(all(test, feature = "tls"))]
+    pub(crate) fn tls(&self) -> &Settings {
+        &self.tls
+    }
+
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps))]
     pub(crate) fn prepare(
         &mut self,

@@ -30,6 +30,7 @@ fn tell_everything(observer: &dyn Observer) {
         Failure::Busy,
         Failure::Unavailable,
         Failure::Refused,
+        Failure::TooManyHeld,
         Failure::Cancelled,
         Failure::ShutDown,
     ] {
@@ -304,13 +305,13 @@ fn metrics_add_up_over_lockers_and_are_in_seconds() {
     let expected = [
         "dlock_acquired_total 1",
         "dlock_dropped_events_total 4",
-        "dlock_failed_total 5",
+        "dlock_failed_total 6",
         "dlock_hold_seconds 6",
         "dlock_holds 2",
         "dlock_lost_total 1",
         "dlock_outage_reports_total 1",
         "dlock_released_total 1",
-        "dlock_wait_seconds 9",
+        "dlock_wait_seconds 10.5",
         "dlock_waiters 2",
     ];
     assert_eq!(sums.lines(), expected);

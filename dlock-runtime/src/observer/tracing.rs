@@ -44,7 +44,7 @@ impl Observer for Tracing {
         let (key, mode) = (&*failed.key, mode_name(failed.mode));
         let (wait_ms, outcome) = (milliseconds(failed.wait), failed.failure.as_str());
         match failed.failure {
-            Failure::Unavailable | Failure::Refused => {
+            Failure::Unavailable | Failure::Refused | Failure::TooManyHeld => {
                 event!(name: "dlock.acquire", target: "dlock", Level::WARN, key, mode, wait_ms, outcome, "lock not acquired");
             }
             Failure::Busy | Failure::Cancelled | Failure::ShutDown => {

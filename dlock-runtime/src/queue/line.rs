@@ -31,6 +31,8 @@ pub(super) enum State {
         mode: Mode,
         holders: SmallVec<[Caller; 1]>,
         stretch: Stretch,
+        /// Whether it is being found out if more readers may come: they line up meanwhile.
+        asking: bool,
     },
     /// It goes back to the server.
     GivingBack,
@@ -50,6 +52,11 @@ impl Stretch {
             since: Instant::now(),
             times: 0,
         }
+    }
+
+    /// Whether this is the same stretch as the other.
+    fn is(self, other: Stretch) -> bool {
+        self.since == other.since
     }
 
     /// The stretch with one more hand-over, if that is within the bounds.
@@ -96,6 +103,14 @@ impl Drop for Timer {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Whether a reader gets in beside others.
+pub(super) enum Share {
+    Granted(Arc<Vitality>),
+    /// After this is found out for the stretch.
+    Ask(Stretch),
+    No,
 }
 
 /// What became of a hold when a caller let go of it.
@@ -148,6 +163,7 @@ impl Entry {
                 mode,
                 holders: smallvec![holder],
                 stretch: Stretch::begin(),
+                asking: false,
             },
         }
     }
@@ -159,20 +175,63 @@ impl Entry {
         }
     }
 
-    /// Lets a reader in beside the readers who hold the lock, unless somebody waits already.
-    pub(super) fn share(&mut self, caller: Caller, mode: Mode) -> Option<Arc<Vitality>> {
+    /// Lets a reader in beside the readers who hold the lock, unless somebody waits already. When this process has had
+    /// the lock for longer than `bound`, a writer of another may wait, and the reader lines up until that is known.
+    pub(super) fn share(&mut self, caller: Caller, mode: Mode, bound: Option<Duration>) -> Share {
         match &mut self.state {
             State::Held {
                 hold,
                 mode: Mode::Shared,
                 holders,
-                ..
+                stretch,
+                asking,
             } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
+                if bound.is_some_and(|bound| stretch.since.elapsed() > bound) {
+                    *asking = true;
+                    return Share::Ask(*stretch);
+                }
                 holders.push(caller);
-                Some(hold.vitality.clone())
+                Share::Granted(hold.vitality.clone())
             }
-            _ => None,
+            _ => Share::No,
         }
+    }
+
+    /// It is known whether more readers may come. Those who are let in begin a new stretch; else all in line wait until
+    /// the lock has gone back. The second list are those who came for one try, in vain.
+    pub(super) fn admit(
+        &mut self,
+        of: Stretch,
+        admits: bool,
+    ) -> Option<(Arc<Vitality>, Vec<Waiting>, Vec<Waiting>)> {
+        let State::Held {
+            hold,
+            mode: Mode::Shared,
+            holders,
+            stretch,
+            asking,
+        } = &mut self.state
+        else {
+            return None;
+        };
+        if !stretch.is(of) || !std::mem::take(asking) {
+            return None;
+        }
+        let vitality = hold.vitality.clone();
+        let mut granted = Vec::new();
+        if admits && vitality.stands_quietly() {
+            *stretch = Stretch::begin();
+            while self
+                .line
+                .front()
+                .is_some_and(|first| first.mode == Mode::Shared)
+                && let Some(waiting) = self.line.pop_front()
+            {
+                holders.push(waiting.caller);
+                granted.push(waiting);
+            }
+        }
+        Some((vitality, granted, self.remove_one_tries()))
     }
 
     /// Why a newcomer need not even line up.
@@ -181,6 +240,15 @@ impl Entry {
             return None;
         }
         match &self.state {
+            State::Held {
+                asking: true,
+                mode: Mode::Shared,
+                ..
+            } if newcomer.mode == Mode::Shared
+                && self.line.iter().all(|waiting| waiting.mode == Mode::Shared) =>
+            {
+                None
+            }
             State::Held { .. } => Some(Refusal::HeldHere),
             // What it found out is old by now; the next errand asks anew.
             State::Taking(errand) if errand.is_called_off() => None,
@@ -226,7 +294,8 @@ impl Entry {
         let State::Taking(errand) = &self.state else {
             return None;
         };
-        if errand.is_called_off() || !matches!(errand.progress(), Progress::Asked) {
+        // An errand that was called off was not the caller's; its own is sent when that one is home.
+        if !errand.is_called_off() && !matches!(errand.progress(), Progress::Asked) {
             return None;
         }
         let waiting = self
@@ -292,6 +361,7 @@ impl Entry {
             mode,
             holders,
             stretch,
+            asking: false,
         };
         for waiting in &mut self.line {
             waiting.saw_it_held = true;

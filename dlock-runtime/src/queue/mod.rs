@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Taken};
-use crate::error::{Error, Lost, Refused};
+use crate::error::{Error, Lost, Refused, TooManyHeld};
 use crate::hold::Vitality;
 use crate::hold::frame::Frame;
 use crate::io::Io;
@@ -30,7 +30,7 @@ use crate::key::{Key, Mode, ServerKey};
 use crate::observer::Watch;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
-use line::{Caller, Entry, State, Stretch, Waiting};
+use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
 use refusal::Refusal;
 
@@ -158,6 +158,12 @@ impl Queue {
                 .map_err(|why| Error::Unsupported(Arc::new(why)))?;
         }
         let key = request.name;
+        // Declared before the table, and so dropped after it: nobody is woken under the mutex.
+        let mut question = Question {
+            queue: self,
+            key,
+            stretch: None,
+        };
         let mut table = self.table();
         // A turn needs nothing new: the body that it belongs to is being waited for.
         if let (Some(closed), None) = (&table.closed, request.turn) {
@@ -173,10 +179,17 @@ impl Queue {
         let Some(entry) = table.entries.get_mut(key) else {
             return self.join_free(table, caller, request);
         };
-        if let Some(vitality) = entry.share(caller, request.mode) {
-            drop(table);
-            self.watch_grant(id, request, &vitality);
-            return Ok(Admission::Granted(Place::new(self, key, id), vitality));
+        // The turns of nested bodies are nobody else's business.
+        let bound = request.turn.is_none().then_some(self.hand_over.time);
+        match entry.share(caller, request.mode, bound) {
+            Share::Granted(vitality) => {
+                drop(table);
+                self.watch_grant(id, request, &vitality);
+                return Ok(Admission::Granted(Place::new(self, key, id), vitality));
+            }
+            // Asked also when this request is refused: others may line up behind the question.
+            Share::Ask(stretch) => question.stretch = Some(stretch),
+            Share::No => {}
         }
         if !matches!(request.patience, Patience::OneTry { .. }) {
             table.refuse_deadlock(request)?;
@@ -205,6 +218,42 @@ impl Queue {
         }
         let place = Place::new(self, key, id);
         Ok(Admission::Waiting(Acquire::new(place, answer)))
+    }
+
+    /// Finds out whether more readers may come beside those who hold a lock.
+    fn ask_for_readers(self: &Arc<Self>, key: &ServerKey, stretch: Stretch) {
+        let (queue, key) = (self.clone(), key.clone());
+        self.spawn(async move {
+            let admits = queue.backend.admits_reader(&key);
+            let admits = time::timeout(refusal::ANSWERS_WITHIN, admits).await;
+            queue.admit(&key, stretch, admits.unwrap_or(false));
+        });
+    }
+
+    fn admit(self: &Arc<Self>, key: &ServerKey, stretch: Stretch, admits: bool) {
+        let mut table = self.table();
+        let entry = table.entries.get_mut(key);
+        let Some((vitality, granted, refused)) =
+            entry.and_then(|entry| entry.admit(stretch, admits))
+        else {
+            return;
+        };
+        for waiting in granted.iter().chain(&refused) {
+            table.forget_wait(waiting.caller.id);
+        }
+        if let Some(watch) = &self.watch {
+            for waiting in &granted {
+                // Somebody waits for the end of what vouches for it since the first grant.
+                let _ = watch.is_granted(waiting.caller.id, &vitality);
+            }
+        }
+        drop(table);
+        for waiting in granted {
+            let _ = waiting.reply.send(Ok(vitality.clone()));
+        }
+        for waiting in refused {
+            self.refuse(key, waiting, Refusal::HeldHere);
+        }
     }
 
     /// The first request for a name that nobody in this process holds or waits for.
@@ -271,10 +320,10 @@ impl Queue {
 
     /// Hands out what an errand brought home.
     fn taken(self: &Arc<Self>, errand: &Errand, taken: Taken) {
-        let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(&errand.key) else {
+        let table = self.table();
+        if !table.entries.contains_key(&errand.key) {
             return;
-        };
+        }
         match taken {
             Taken::Held(hold) => {
                 self.hand_out(table, &errand.key, errand.mode, hold, Stretch::begin());
@@ -284,22 +333,36 @@ impl Queue {
                 code,
                 message,
                 source,
-            } => {
-                let refused = entry.pop(errand.mode);
-                if let Some(waiting) = &refused {
-                    table.forget_wait(waiting.caller.id);
-                }
-                self.advance(table, &errand.key);
-                if let Some(waiting) = refused {
-                    let error = Error::Refused(Arc::new(Refused {
-                        key: waiting.key.to_shared(),
-                        code,
-                        message,
-                        source,
-                    }));
-                    self.deny(waiting, error);
-                }
-            }
+            } => self.reject(table, errand, |key| {
+                Error::Refused(Arc::new(Refused {
+                    key,
+                    code,
+                    message,
+                    source,
+                }))
+            }),
+            Taken::TooMany { most } => self.reject(table, errand, |key| {
+                Error::TooManyHeld(Arc::new(TooManyHeld { key, most }))
+            }),
+        }
+    }
+
+    /// The caller whom an errand was for does not get the lock; the next in line is asked for anew.
+    fn reject(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        errand: &Errand,
+        error: impl FnOnce(Arc<str>) -> Error,
+    ) {
+        let entry = table.entries.get_mut(&errand.key);
+        let rejected = entry.and_then(|entry| entry.pop(errand.mode));
+        if let Some(waiting) = &rejected {
+            table.forget_wait(waiting.caller.id);
+        }
+        self.advance(table, &errand.key);
+        if let Some(waiting) = rejected {
+            let error = error(waiting.key.to_shared());
+            self.deny(waiting, error);
         }
     }
 
@@ -455,6 +518,24 @@ impl Drop for Queue {
         }
         // Nobody has a place any more, so nothing is held; the connections go with the last locker.
         self.backend.close("the locker was dropped");
+    }
+}
+
+/// Whether more readers may come, to be asked when it is dropped.
+struct Question<'a> {
+    queue: &'a Arc<Queue>,
+    key: &'a ServerKey,
+    stretch: Option<Stretch>,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        // A forked child has no I/O thread to ask on.
+        if let Some(stretch) = self.stretch
+            && self.queue.io.check().is_ok()
+        {
+            self.queue.ask_for_readers(self.key, stretch);
+        }
     }
 }
 

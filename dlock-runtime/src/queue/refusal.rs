@@ -120,7 +120,7 @@ impl Queue {
 
     /// Tells a caller, who stands in no line any more, why it does not get the lock.
     pub(super) fn refuse(self: &Arc<Self>, key: &ServerKey, waiting: Waiting, refusal: Refusal) {
-        let ask = match refusal {
+        let (ask, asked_now) = match refusal {
             Refusal::HeldHere => {
                 let here = Holder {
                     this_process: true,
@@ -129,7 +129,7 @@ impl Queue {
                 return self.deny_busy(waiting, Some(here));
             }
             Refusal::Trouble(trouble) => return self.deny_unavailable(waiting, trouble),
-            Refusal::HeldElsewhere { asked_now } => waiting.name_holder || !asked_now,
+            Refusal::HeldElsewhere { asked_now } => (waiting.name_holder || !asked_now, asked_now),
         };
         if !ask {
             return self.deny_busy(waiting, None);
@@ -141,6 +141,8 @@ impl Queue {
         self.spawn(async move {
             match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
                 Ok(Ok(holder)) => queue.deny_busy(waiting, holder),
+                // The server has said that it is busy, to this request; only the name is missing.
+                Ok(Err(_)) | Err(_) if asked_now => queue.deny_busy(waiting, None),
                 Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
                 Err(_) => {
                     let trouble = Trouble {

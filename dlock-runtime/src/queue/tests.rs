@@ -1,5 +1,7 @@
 //! The line, before a strategy whose answers a test writes.
 
+mod schedule;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};
@@ -34,6 +36,10 @@ impl Backend for Scripted {
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
         (self.takes)(errand)
+    }
+
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(true).boxed()
     }
 
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
@@ -110,10 +116,18 @@ fn io() -> Arc<Io> {
 
 fn ask(queue: &Arc<Queue>, mode: Mode, patience: Patience) -> Result<Admission, Error> {
     queue.join(&Request {
-        key: &Key::new("key").expect("a good key"),
-        name: &name(),
         mode,
         patience,
+        ..request(&Key::new("key").expect("a good key"), &name())
+    })
+}
+
+fn request<'a>(key: &'a Key, name: &'a ServerKey) -> Request<'a> {
+    Request {
+        key,
+        name,
+        mode: Mode::Exclusive,
+        patience: Patience::Forever,
         name_holder: false,
         turn: None,
         body: None,
@@ -121,7 +135,7 @@ fn ask(queue: &Arc<Queue>, mode: Mode, patience: Patience) -> Result<Admission, 
         partial: false,
         origin: Origin::default(),
         parks: false,
-    })
+    }
 }
 
 fn caller(id: u64) -> Caller {
@@ -307,4 +321,55 @@ fn a_lock_that_is_lost_is_not_handed_over() {
     let (place, vitality) = block_on(second.expect("two")).expect("its turn");
     assert!(vitality.stands(), "it comes from the server");
     assert!(block_on(place.leave()).is_ok());
+}
+
+/// Says that the lock is busy, and then nothing more.
+struct Mute;
+
+impl Backend for Mute {
+    fn server_key(&self, key: &Key) -> ServerKey {
+        ServerKey::Name(key.text().clone())
+    }
+
+    fn shared_mode(&self) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
+        async move {
+            errand.report(Progress::Busy);
+            errand.called_off().await;
+            Taken::CalledOff
+        }
+        .boxed()
+    }
+
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
+
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        let trouble = Trouble {
+            reason: "the connection is lost".into(),
+            source: None,
+        };
+        std::future::ready(Err(trouble)).boxed()
+    }
+
+    fn close(&self, _: &str) {}
+}
+
+#[test]
+fn whoever_the_server_told_busy_is_not_told_of_an_outage_for_want_of_a_name() {
+    let queue = Queue::new(Arc::new(Mute), io(), hand_over(0), None);
+    let answer_by = Instant::now() + Duration::from_secs(60);
+    let tried = queue.join(&Request {
+        name_holder: true,
+        patience: Patience::OneTry { answer_by },
+        ..request(&Key::new("key").expect("a good key"), &name())
+    });
+    let Ok(Admission::Waiting(acquire)) = tried else {
+        panic!("nobody knows of the lock yet");
+    };
+    assert!(matches!(block_on(acquire), Err(Error::Busy(_))));
 }

@@ -1,6 +1,6 @@
 //! How many connections it takes.
 
-use dlock::{Guard, Hazard, InitError, Lock, Locker, Reach, Strategy};
+use dlock::{Error, Guard, Hazard, InitError, Lock, Locker, Reach, Strategy};
 use xtask::servers::USER;
 
 use crate::place::{Family, Place};
@@ -158,4 +158,20 @@ pub(crate) fn waiters_share_the_connections_they_may_have(site: &Site) {
             site.sessions().len() <= most
         });
     });
+}
+
+pub(crate) fn s6_one_lock_too_many_is_an_error_and_no_loss(site: &Site) {
+    let locker = site.locker_of(site.config().max_held(2));
+    let take = |key| site.lock(&locker, key).timeout(10).acquire_blocking();
+    let (one, two) = (take("one").expect("free"), take("two").expect("free"));
+    let error = take("three").expect_err("two is the most");
+    assert!(matches!(error, Error::TooManyHeld(_)), "{error}");
+    assert!(error.to_string().contains("max_held"), "{error}");
+    assert!(one.is_held() && two.is_held());
+    one.release_blocking().expect("held to the end");
+    take("three")
+        .expect("there is room")
+        .release_blocking()
+        .expect("held to the end");
+    two.release_blocking().expect("held to the end");
 }

@@ -110,7 +110,7 @@ pub(crate) fn the_default_namespace_is_the_documented_one(site: &Site) {
     guard.release_blocking().expect("held to the end");
 }
 
-pub(crate) fn namespaces_keep_programs_apart(site: &Site) {
+pub(crate) fn b5_namespaces_keep_programs_apart(site: &Site) {
     let spaces = ["one", "two", "One", "one "].map(|end| format!("{}{end}", site.tag()));
     let config = |space: &String| -> Config { site.config().namespace(&**space) };
     let guards: Vec<_> = spaces

@@ -81,7 +81,7 @@ pub(crate) fn a_killed_session_loses_its_holds(site: &Site) {
     works_again(site, &locker, "killed");
 }
 
-pub(crate) fn a_killed_session_is_noticed_without_traffic(site: &Site) {
+pub(crate) fn s5_a_killed_session_is_noticed_without_traffic(site: &Site) {
     let quiet = site
         .config()
         .limit(Duration::from_secs(3600))
@@ -93,7 +93,7 @@ pub(crate) fn a_killed_session_is_noticed_without_traffic(site: &Site) {
     works_again(site, &locker, "quiet");
 }
 
-pub(crate) fn a_release_after_the_session_was_killed_says_lost(site: &Site) {
+pub(crate) fn s5_a_release_after_the_session_was_killed_says_lost(site: &Site) {
     let locker = site.locker();
     for _ in 0..5 {
         let lock = site.lock(&locker, "released").timeout(SOON);

@@ -9,6 +9,7 @@
 mod admin;
 mod names;
 mod place;
+mod ruled;
 mod site;
 mod table;
 mod worker;
@@ -22,7 +23,9 @@ mod keys;
 mod loss;
 mod observing;
 mod order;
+mod races;
 mod release;
+mod rules;
 mod runtimes;
 mod shared;
 mod shutdown;
@@ -59,11 +62,11 @@ table::contract! {
     }
     release {
         a_dropped_guard_frees_the_lock: everywhere,
-        a_dropped_lock_can_be_tried_again_at_once: everywhere,
+        b6_a_dropped_lock_can_be_tried_again_at_once: everywhere,
         a_released_lock_is_free_for_others_at_once: everywhere,
-        a_release_that_nobody_awaits_frees_the_lock: everywhere,
+        b6_a_release_that_nobody_awaits_frees_the_lock: everywhere,
         a_panic_frees_the_lock: everywhere,
-        a_panicking_body_frees_the_lock: everywhere,
+        b6_a_panicking_body_frees_the_lock: everywhere,
         a_guard_outlives_its_locker: everywhere,
         a_killed_process_frees_its_locks_at_once: servers,
         a_killed_waiter_stands_in_nobodys_way: servers,
@@ -85,14 +88,16 @@ table::contract! {
         a_writer_waits_for_the_last_reader: shared_mode,
         a_reader_does_not_overtake_a_writer_in_line: shared_mode,
         a_writer_gets_in_between_readers_in_a_loop: shared_mode,
+        a_writer_of_another_process_gets_in_among_overlapping_readers: shared_mode,
+        readers_beyond_the_bound_are_let_in_when_no_writer_waits: shared_mode,
         shared_mode_is_refused_where_there_is_none: named_locks,
     }
     loss {
         a_restart_of_the_server_loses_the_holds: own_server,
         a_killed_server_loses_the_holds: own_server,
         a_killed_session_loses_its_holds: servers,
-        a_killed_session_is_noticed_without_traffic: postgres,
-        a_release_after_the_session_was_killed_says_lost: servers,
+        s5_a_killed_session_is_noticed_without_traffic: postgres,
+        s5_a_release_after_the_session_was_killed_says_lost: servers,
         a_killed_waiting_session_does_not_end_the_wait: servers,
         a_loss_stops_a_body_that_waits_for_something_else: servers,
         a_body_that_outran_the_loss_does_not_count: servers,
@@ -119,9 +124,9 @@ table::contract! {
         a_cut_off_holder_is_told_before_others_get_in: servers,
         a_cut_off_holder_that_had_waited_is_told_before_others_get_in: servers,
         a_cut_off_body_is_stopped_before_others_get_in: servers,
-        a_stopped_process_wakes_up_without_the_lock: servers,
+        s1_a_stopped_process_wakes_up_without_the_lock: servers,
         a_hold_outlasts_the_limit: servers,
-        a_wait_outlasts_the_limit: servers,
+        s3_a_wait_outlasts_the_limit: servers,
     }
     runtimes {
         a_plain_thread: everywhere,
@@ -139,17 +144,28 @@ table::contract! {
         invalid_texts_are_refused: everywhere,
         locks_have_their_documented_names: servers,
         the_default_namespace_is_the_documented_one: servers,
-        namespaces_keep_programs_apart: servers,
+        b5_namespaces_keep_programs_apart: servers,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,
-        shutdown_waits_for_the_holders: everywhere,
-        shutdown_cuts_who_holds_for_too_long: everywhere,
+        b6_shutdown_waits_for_the_holders: everywhere,
+        s7_shutdown_cuts_who_holds_for_too_long: everywhere,
         shutdown_can_be_repeated: everywhere,
     }
     global {
         the_locker_of_the_process_is_installed_once: everywhere,
         a_scope_lasts_as_long_as_its_future_is_polled: everywhere,
+    }
+    rules {
+        s1_the_server_ends_keeper_and_waiter_of_a_silent_process: servers,
+        s3_a_body_may_build_an_index_concurrently_while_others_wait: own_postgres,
+        b6_a_cancellation_comes_before_the_next_request: servers,
+    }
+    races {
+        ten_thousand_dropped_acquisitions_leave_nothing: servers,
+        grants_and_drops_that_coincide_leave_nothing: servers,
+        releases_and_hand_overs_that_coincide_leave_nothing: servers,
+        a_connection_that_is_lost_at_any_step_leaves_nothing: servers,
     }
     connections {
         a_start_takes_two_connections_and_the_second_is_the_first_waiter: servers,
@@ -158,6 +174,7 @@ table::contract! {
         a_read_only_server_is_refused_unless_allowed: own_named_locks,
         a_hundred_held_keys_use_one_connection: servers,
         waiters_share_the_connections_they_may_have: servers,
+        s6_one_lock_too_many_is_an_error_and_no_loss: servers,
     }
 }
 

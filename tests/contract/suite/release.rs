@@ -17,7 +17,7 @@ pub(crate) fn a_dropped_guard_frees_the_lock(site: &Site) {
     drop(lock.acquire_blocking().expect("free after the drop"));
 }
 
-pub(crate) fn a_dropped_lock_can_be_tried_again_at_once(site: &Site) {
+pub(crate) fn b6_a_dropped_lock_can_be_tried_again_at_once(site: &Site) {
     let lock = site.lock(&site.locker(), "again");
     for round in 0..100 {
         let guard = lock.try_acquire_blocking().unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn a_released_lock_is_free_for_others_at_once(site: &Site) {
     }
 }
 
-pub(crate) fn a_release_that_nobody_awaits_frees_the_lock(site: &Site) {
+pub(crate) fn b6_a_release_that_nobody_awaits_frees_the_lock(site: &Site) {
     let (one, other) = (site.locker(), site.locker());
     let guard = site.lock(&one, "unawaited").acquire_blocking().unwrap();
     drop(guard.release());
@@ -63,7 +63,7 @@ pub(crate) fn a_panic_frees_the_lock(site: &Site) {
     drop(lock.acquire_blocking().expect("free after the panic"));
 }
 
-pub(crate) fn a_panicking_body_frees_the_lock(site: &Site) {
+pub(crate) fn b6_a_panicking_body_frees_the_lock(site: &Site) {
     let (one, other) = (site.locker(), site.locker());
     let lock = site.lock(&one, "panic");
     run(async {

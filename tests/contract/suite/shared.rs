@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use dlock::{Error, Guard, Locker, Mode};
 use futures_util::FutureExt;
@@ -157,4 +158,41 @@ pub(crate) fn shared_mode_is_refused_where_there_is_none(site: &Site) {
     assert!(site.holders("book").is_empty());
     // The same lock in the mode that there is.
     assert!(write(site, &locker).is_some());
+}
+
+/// Some reader of this process holds the lock at every moment, until the writer has had it.
+pub(crate) fn a_writer_of_another_process_gets_in_among_overlapping_readers(site: &Site) {
+    let (one, other) = (site.locker(), site.locker());
+    let lock = site.lock(&other, "book").exclusive().timeout(SOON);
+    let mut last = Some(read(site, &one).expect("free"));
+    let written = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let guard = lock.acquire_blocking();
+            written.store(true, Ordering::Release);
+            guard.map(drop)
+        });
+        while !written.load(Ordering::Acquire) {
+            // The next comes before the last has gone.
+            let mut next = read(site, &one);
+            if next.is_none() {
+                // No reader is let in any more, and the hold drains.
+                drop(last.take());
+                let lock = site.lock(&one, "book").shared().timeout(SOON);
+                next = Some(lock.acquire_blocking().expect("its turn"));
+            }
+            last = next;
+        }
+        writer.join().expect("no panic").expect("its turn");
+    });
+    drop(last);
+}
+
+pub(crate) fn readers_beyond_the_bound_are_let_in_when_no_writer_waits(site: &Site) {
+    let locker = site.locker_of(site.config().hand_over(32, Duration::ZERO));
+    let first = read(site, &locker).expect("free");
+    let more: Vec<Guard> = (0..5)
+        .map(|_| read(site, &locker).expect("no writer waits"))
+        .collect();
+    assert!(first.is_held() && more.iter().all(Guard::is_held));
 }

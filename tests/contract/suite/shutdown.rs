@@ -48,7 +48,7 @@ pub(crate) fn shutdown_sends_the_waiters_away(site: &Site) {
     guard.release_blocking().expect("held to the end");
 }
 
-pub(crate) fn shutdown_waits_for_the_holders(site: &Site) {
+pub(crate) fn b6_shutdown_waits_for_the_holders(site: &Site) {
     let locker = site.locker();
     let guard = site.lock(&locker, "held").acquire_blocking().unwrap();
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ pub(crate) fn shutdown_waits_for_the_holders(site: &Site) {
     nothing_is_connected(site, 0);
 }
 
-pub(crate) fn shutdown_cuts_who_holds_for_too_long(site: &Site) {
+pub(crate) fn s7_shutdown_cuts_who_holds_for_too_long(site: &Site) {
     let (locker, other) = (site.locker(), site.locker());
     let guard = site.lock(&locker, "stuck").acquire_blocking().unwrap();
     let report = locker.shutdown_blocking(Duration::from_millis(100));

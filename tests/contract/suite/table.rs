@@ -46,6 +46,8 @@ pub(crate) enum Scope {
     own_named_locks,
     /// The MySQL protocol's driver does not read an idle connection.
     postgres,
+    /// As `postgres`, on a server of its own.
+    own_postgres,
 }
 
 impl Scope {
@@ -57,7 +59,7 @@ impl Scope {
             Scope::shared_mode => place.has_shared_mode(),
             Scope::shared_mode_of_servers => is_server && place.has_shared_mode(),
             Scope::named_locks | Scope::own_named_locks => place.family() == Some(Family::MySql),
-            Scope::postgres => place == Place::Postgres,
+            Scope::postgres | Scope::own_postgres => place == Place::Postgres,
         }
     }
 }
@@ -97,6 +99,10 @@ pub(crate) fn run(behaviours: &'static [Behaviour]) -> ExitCode {
         no_server_is_missing();
         Ok(())
     }));
+    trials.push(Trial::test("table::no_rule_is_missing", || {
+        crate::ruled::no_rule_is_missing();
+        Ok(())
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -108,7 +114,9 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
             Scope::everywhere => &Place::ALL,
             Scope::servers | Scope::own_server => &Place::SERVERS,
             Scope::shared_mode => &[Place::Memory, Place::Postgres],
-            Scope::shared_mode_of_servers | Scope::postgres => &[Place::Postgres],
+            Scope::shared_mode_of_servers | Scope::postgres | Scope::own_postgres => {
+                &[Place::Postgres]
+            }
             Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],
         };
         expected.extend(
@@ -174,7 +182,9 @@ fn check(place: Place, behaviour: Behaviour) -> Result<(), Failed> {
 
 fn check_here(place: Place, behaviour: Behaviour) -> Result<(), String> {
     let site = match behaviour.scope {
-        Scope::own_server | Scope::own_named_locks => Site::with_own_server(place),
+        Scope::own_server | Scope::own_named_locks | Scope::own_postgres => {
+            Site::with_own_server(place)
+        }
         _ => Site::new(place),
     };
     let site = site.map_err(|error| format!("{error:#}"))?;

@@ -108,7 +108,7 @@ pub(crate) fn a_cut_off_body_is_stopped_before_others_get_in(site: &Site) {
     proxy.resume();
 }
 
-pub(crate) fn a_stopped_process_wakes_up_without_the_lock(site: &Site) {
+pub(crate) fn s1_a_stopped_process_wakes_up_without_the_lock(site: &Site) {
     let mut worker = site.worker_with("limit=3");
     let key = site.key("stopped");
     assert_eq!(worker.ask(&format!("try {key}")), "held");
@@ -146,7 +146,7 @@ pub(crate) fn a_hold_outlasts_the_limit(site: &Site) {
     }
 }
 
-pub(crate) fn a_wait_outlasts_the_limit(site: &Site) {
+pub(crate) fn s3_a_wait_outlasts_the_limit(site: &Site) {
     let (one, other) = (site.locker(), site.locker_of(site.config().limit(LIMIT)));
     let guard = site.lock(&one, "long").acquire_blocking().unwrap();
     let lock = site.lock(&other, "long");

@@ -32,7 +32,7 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// A session: one connection with our settings on it.
     type Session: Session;
 
-    /// Opens a session, applies our settings and reads them back.
+    /// Opens a session, applies our settings and reads them back, within the connect time-out.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, ConnectError>> + Send;
 
     /// The name of the lock as the server compares it.
@@ -53,6 +53,12 @@ pub(crate) trait Driver: Send + Sync + 'static {
 /// Every method may be called while another is under way; a driver whose connection carries one statement at a
 /// time makes the second wait. The futures are never dropped half-way by the strategy unless it closes the session.
 pub(crate) trait Session: Send + Sync + 'static {
+    /// How many tries and releases, or batches of them, may be under way at a time. A heartbeat stands behind them.
+    const AT_ONCE: usize;
+
+    /// How many of so many tries, or releases, one statement takes. At least one.
+    fn batch(gathered: usize) -> usize;
+
     /// Prepares the statements of an exclusive try and its release, in as few round trips as the driver can.
     fn prepare(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
@@ -85,6 +91,24 @@ pub(crate) trait Session: Send + Sync + 'static {
         mode: Mode,
     ) -> impl Future<Output = Result<bool, DriverError>> + Send;
 
+    /// Tries, or gives back, several different locks with one statement. An answer for each, in their order.
+    ///
+    /// After an error of the statement every lock of it is in doubt: the driver looks at each, and asks again for those
+    /// that the statement did not get to.
+    fn all(
+        &self,
+        act: Act,
+        keys: &[ServerKey],
+        mode: Mode,
+    ) -> impl Future<Output = Result<Answers, DriverError>> + Send;
+
+    /// Whether a reader would get the lock now: tries it shared, and gives it back in the same statement. `false` where
+    /// there is no shared mode. After an error the session may hold it.
+    fn admits_reader(
+        &self,
+        key: &ServerKey,
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
+
     /// The heartbeat: one statement of constant cost. `Err` when this is not the session, the server or the role
     /// that it was.
     fn check(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
@@ -99,8 +123,12 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// does not watch an idle connection.
     fn closed(&self) -> impl Future<Output = Arc<str>> + Send;
 
-    /// Closes the connection without waiting. The server frees what it held.
+    /// Closes the connection without waiting. The server frees what it held, and every call under way ends soon with
+    /// [`DriverError::Gone`].
     fn close(&self);
+
+    /// How many locks the server has room for, of all its sessions together. `None`: there is no such number.
+    fn capacity(&self) -> Option<usize>;
 
     /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
     fn server(&self) -> &str;
@@ -114,6 +142,18 @@ pub(crate) trait Session: Send + Sync + 'static {
 
     /// What of the allowed was found.
     fn hazards(&self) -> &[Hazard];
+}
+
+/// The answers to a batch.
+pub(crate) type Answers = Vec<Result<bool, DriverError>>;
+
+/// What a session does to a lock without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// `true`: the session holds it.
+    Try,
+    /// `false`: the session did not hold it.
+    Release,
 }
 
 /// How a wait in the server's queue ended.

@@ -34,7 +34,7 @@ enum Present<S> {
 }
 
 /// The attempts that failed since the last connection.
-struct Failures {
+pub(super) struct Failures {
     last: Option<ConnectError>,
     pause: Duration,
     not_before: Instant,
@@ -90,9 +90,7 @@ impl<D: Driver> Keeper<D> {
         if let Some(live) = self.present() {
             return Ok(live);
         }
-        if let Some(error) = &failures.last
-            && Instant::now() < failures.not_before
-        {
+        if let Some(error) = failures.still() {
             return Err(error.clone().into());
         }
         if let Present::Closed(reason) = &*self.lock() {
@@ -154,28 +152,19 @@ impl<D: Driver> Keeper<D> {
     }
 }
 
-/// Opens a session and watches it.
+/// Opens a session and watches it. The driver keeps to the connect time-out.
 pub(super) async fn open<D: Driver>(
     driver: &D,
     limits: Limits,
 ) -> Result<Arc<Live<D::Session>>, ConnectError> {
     let sent = Moment::now();
     // The drivers' futures are large.
-    match time::timeout(limits.connect_timeout, Box::pin(driver.connect())).await {
-        Ok(session) => Ok(Live::watch(session?, sent, limits)),
-        Err(_) => Err(ConnectError::Unreachable {
-            reason: format!(
-                "no answer from {} within the connect time-out of {:?}",
-                driver.endpoint(),
-                limits.connect_timeout
-            ),
-            source: None,
-        }),
-    }
+    let session = Box::pin(driver.connect()).await?;
+    Ok(Live::watch(session, sent, limits))
 }
 
 impl Failures {
-    fn none() -> Failures {
+    pub(super) fn none() -> Failures {
         Failures {
             last: None,
             pause: PAUSE.0,
@@ -183,7 +172,14 @@ impl Failures {
         }
     }
 
-    fn add(&mut self, error: ConnectError) {
+    /// The last failure, while it is too early for another attempt.
+    pub(super) fn still(&self) -> Option<&ConnectError> {
+        self.last
+            .as_ref()
+            .filter(|_| Instant::now() < self.not_before)
+    }
+
+    pub(super) fn add(&mut self, error: ConnectError) {
         self.last = Some(error);
         self.not_before = Instant::now() + self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = PAUSE.1.min(self.pause * 2);

@@ -2,21 +2,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time;
 
-use super::driver::{DriverError, Session};
+use super::batch::{self, Gathered};
+use super::driver::{Act, DriverError, Session};
 use super::{Limits, gone};
 use crate::clock::Moment;
 use crate::hold::Vitality;
 use crate::key::{Mode, ServerKey};
-
-/// How many statements stand before the heartbeat at most. On a connection that carries one at a time they are
-/// answered one behind the other, and all of them have to be within the time that one answer may take.
-const AT_ONCE: usize = 32;
 
 /// An open session and what vouches for the locks it holds.
 ///
@@ -26,10 +22,54 @@ pub(super) struct Live<S> {
     session: S,
     vitality: Arc<Vitality>,
     limits: Limits,
-    /// The statements under way, but for the heartbeat.
-    turns: Semaphore,
+    /// Tries and releases for which the connection has no room yet.
+    gathered: Gathered,
     /// Whether a wait occupies the session: a heartbeat would only stand behind it.
     waiting: AtomicBool,
+    silence: Silence,
+}
+
+/// Since when the server owes an answer.
+struct Silence {
+    /// The statements that are sent, and not answered.
+    open: AtomicUsize,
+    /// When the last answer came, or the first of the open statements was sent, in nanoseconds of the clock.
+    since: AtomicU64,
+}
+
+/// A statement that was sent: dropped when its answer has come, or nobody waits for it any more.
+struct Open<'a>(&'a Silence);
+
+impl Silence {
+    fn open(&self) -> Open<'_> {
+        if self.open.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.begin();
+        }
+        Open(self)
+    }
+
+    fn begin(&self) {
+        self.since
+            .store(Moment::now().as_nanos(), Ordering::Release);
+    }
+
+    /// How long the server has owed an answer without giving any.
+    fn lasts(&self) -> Duration {
+        // Read before the count: a statement that is sent in between is counted as one that was open before, and its
+        // time would begin with the last one's.
+        let since = self.since.load(Ordering::Acquire);
+        match self.open.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            _ => Moment::now().since(Moment::from_nanos(since)),
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.begin();
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// No heartbeats while this lives.
@@ -49,8 +89,12 @@ impl<S: Session> Live<S> {
             session,
             vitality: Vitality::new(Some(sent.plus(limits.validity()))),
             limits,
-            turns: Semaphore::new(AT_ONCE),
+            gathered: Gathered::default(),
             waiting: AtomicBool::new(false),
+            silence: Silence {
+                open: AtomicUsize::new(0),
+                since: AtomicU64::new(0),
+            },
         });
         tokio::spawn(live.clone().beat());
         live
@@ -76,33 +120,31 @@ impl<S: Session> Live<S> {
         self.session.close();
     }
 
-    /// Asks, in its turn, what needs no waiting on the server. A session that does not answer, or that ends
-    /// meanwhile, is lost.
+    pub(super) fn gathered(&self) -> &Gathered {
+        &self.gathered
+    }
+
+    /// Tries a lock without waiting. `true`: this session holds it.
+    pub(super) async fn try_lock(
+        self: &Arc<Self>,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> Result<bool, DriverError> {
+        batch::ask(self, Act::Try, key, mode).await
+    }
+
+    /// Asks what needs no waiting on the server. A session that does not answer, or that ends meanwhile, is lost; with
+    /// its connection, every statement under way ends.
     pub(super) async fn ask<T>(
         &self,
         statement: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
-        // The time in line is not the server's: it does not count as silence.
-        let _turn = tokio::select! {
-            biased;
-            reason = self.vitality.ended() => return Err(gone(&reason)),
-            turn = self.turns.acquire() => turn,
-        };
-        self.ask_now(statement).await
-    }
-
-    async fn ask_now<T>(
-        &self,
-        statement: impl Future<Output = Result<T, DriverError>>,
-    ) -> Result<T, DriverError> {
-        let answer = tokio::select! {
-            biased;
-            answer = statement => answer,
-            reason = self.vitality.ended() => return Err(gone(&reason)),
-            () = time::sleep(self.limits.answer()) => {
-                Err(gone("the server has stopped answering"))
-            }
-        };
+        if let Some(reason) = self.vitality.lost() {
+            return Err(gone(&reason));
+        }
+        let open = self.silence.open();
+        let answer = statement.await;
+        drop(open);
         if let Err(DriverError::Gone { reason, .. }) = &answer {
             self.lose(reason.as_str());
         }
@@ -110,8 +152,12 @@ impl<S: Session> Live<S> {
     }
 
     /// Gives a lock back; the error says why it was not held any more.
-    pub(super) async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<(), Arc<str>> {
-        match self.ask(self.session.unlock(key, mode)).await {
+    pub(super) async fn unlock(
+        self: &Arc<Self>,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> Result<(), Arc<str>> {
+        match batch::ask(self, Act::Release, key, mode).await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 // A session that lost one lock without a word may have lost them all.
@@ -142,7 +188,7 @@ impl<S: Session> Live<S> {
     /// Asks the server for a confirmation now.
     pub(super) async fn check(&self) -> Result<(), DriverError> {
         let sent = Moment::now();
-        let answer = self.ask_now(self.session.check()).await;
+        let answer = self.ask(self.session.check()).await;
         match &answer {
             Ok(()) => self.confirm(sent),
             Err(DriverError::Gone { .. }) => {}
@@ -165,6 +211,7 @@ impl<S: Session> Live<S> {
             reason = self.vitality.ended() => reason,
             reason = self.session.closed() => reason,
             reason = self.heartbeats() => reason,
+            reason = self.silence() => reason,
         };
         unwatched.0.lose(reason);
     }
@@ -184,6 +231,18 @@ impl<S: Session> Live<S> {
                 () = self.expiry() => return self.reason(),
             }
             pause = self.limits.heartbeat.min(self.vitality.remaining() / 2);
+        }
+    }
+
+    /// Completes when the server has owed answers for too long and given none. One watch for all statements: a timer
+    /// for each would cost more than the rest of a try.
+    async fn silence(&self) -> Arc<str> {
+        let longest = self.limits.answer();
+        loop {
+            time::sleep(longest / 8).await;
+            if self.silence.lasts() >= longest {
+                return "the server has stopped answering".into();
+            }
         }
     }
 

@@ -5,8 +5,10 @@
 //! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
 //! waits. At the start, the first two connections prove that they exclude each other.
 
+mod batch;
 pub(crate) mod driver;
 mod ending;
+mod held;
 mod keeper;
 mod live;
 #[cfg(feature = "mysql")]
@@ -31,6 +33,7 @@ use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
 use driver::{ConnectError, Driver, DriverError, Session};
+use held::{Held, Room};
 use keeper::Keeper;
 use live::Live;
 use proof::Fresh;
@@ -45,8 +48,8 @@ pub(crate) struct Limits {
     pub(crate) heartbeat: Duration,
     /// How many sessions may wait at a time.
     pub(crate) max_waiters: usize,
-    /// How long opening a session may take.
-    pub(crate) connect_timeout: Duration,
+    /// How many locks may be held at a time; `None`: a share of what the server has room for.
+    pub(crate) max_held: Option<usize>,
 }
 
 impl Limits {
@@ -75,6 +78,7 @@ pub(crate) struct SessionLocks<D: Driver> {
     keeper: Arc<Keeper<D>>,
     waiters: Arc<Waiters<D>>,
     capabilities: Capabilities,
+    held: Arc<Held>,
 }
 
 impl<D: Driver> SessionLocks<D> {
@@ -90,6 +94,7 @@ impl<D: Driver> SessionLocks<D> {
         let kept = Fresh::from(first.clone());
         let proof = proof::prove(&*driver, limits, allowed, &first).await?;
         let capabilities = capabilities(&*driver, limits, allowed, first.session(), proof.found);
+        let held = Held::new(limits.max_held, first.session().capacity());
         let waiters = Waiters::new(driver.clone(), limits, first.session().identity());
         if let Some(second) = proof.second.and_then(Fresh::keep) {
             waiters.put_back(second);
@@ -108,6 +113,7 @@ impl<D: Driver> SessionLocks<D> {
             keeper: Arc::new(keeper),
             waiters,
             capabilities,
+            held,
         }))
     }
 
@@ -135,6 +141,31 @@ impl<D: Driver> Backend for SessionLocks<D> {
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
         async move { take::take(&self, &errand).await }.boxed()
+    }
+
+    fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
+        let (waiters, key) = (self.waiters.clone(), key.clone());
+        let asked = async move {
+            // The keeper is no help: its own lock would let it in.
+            let Some(_permit) = waiters.permit_now() else {
+                return false;
+            };
+            let Ok(waiter) = waiters.check_out().await else {
+                return false;
+            };
+            match waiter.ask(waiter.session().admits_reader(&key)).await {
+                Ok(admits) => {
+                    waiters.put_back(waiter);
+                    admits
+                }
+                // Half-way it holds the lock.
+                Err(error) => {
+                    waiter.lose(format!("a question failed: {error}"));
+                    false
+                }
+            }
+        };
+        to_its_end(asked).boxed()
     }
 
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
@@ -210,6 +241,8 @@ struct SessionGrant<D: Driver> {
     mode: Mode,
     /// Where the session goes when it is not the keeper.
     home: Option<Arc<Waiters<D>>>,
+    /// Free again when the lock is.
+    _room: Room,
 }
 
 impl<D: Driver> Grant for SessionGrant<D> {
@@ -247,6 +280,7 @@ fn hold<D: Driver>(
     live: Arc<Live<D::Session>>,
     errand: &Errand,
     home: Option<Arc<Waiters<D>>>,
+    room: Room,
 ) -> Taken {
     Taken::Held(Hold {
         vitality: live.vitality().clone(),
@@ -255,6 +289,7 @@ fn hold<D: Driver>(
             key: errand.key.clone(),
             mode: errand.mode,
             home,
+            _room: room,
         }),
     })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 use super::driver::{Driver, DriverError, Session, Wait};
+use super::held::Room;
 use super::live::Live;
 use super::{Permit, SessionLocks, gone, hold, to_its_end};
 use crate::backend::{Errand, Progress, Taken, Trouble};
@@ -116,13 +117,11 @@ impl<D: Driver> Attempt<'_, D> {
                 return Ok(false);
             }
         };
+        let room = self.room()?;
         // From here the try runs to its end, also when the errand is called off: an answer that nobody reads
         // could be a lock that nobody knows of.
         let sent = Moment::now();
-        let tried = keeper
-            .session()
-            .try_lock(&self.errand.key, self.errand.mode);
-        match keeper.ask(tried).await {
+        match keeper.try_lock(&self.errand.key, self.errand.mode).await {
             Ok(true) => {
                 keeper.confirm(sent);
                 // The answer may have come while this process was stopped, and the server has ended the session
@@ -132,7 +131,7 @@ impl<D: Driver> Attempt<'_, D> {
                     self.failed(gone(&reason)).await?;
                     return Ok(false);
                 }
-                Err(hold::<D>(keeper, self.errand, None))
+                Err(hold::<D>(keeper, self.errand, None, room))
             }
             Ok(false) => {
                 self.reconnected = false;
@@ -146,9 +145,24 @@ impl<D: Driver> Attempt<'_, D> {
         }
     }
 
+    /// Room for one more lock, or the end of the errand.
+    fn room(&self) -> Step<Room> {
+        self.locks
+            .held
+            .room()
+            .map_err(|most| Taken::TooMany { most })
+    }
+
     /// Waits in the server's queue, for a while.
     async fn wait(&mut self, waiter: Arc<Live<D::Session>>, permit: Permit) -> Step<()> {
         let errand = self.errand;
+        let room = match self.room() {
+            Ok(room) => room,
+            Err(too_many) => {
+                self.locks.waiters.put_back(waiter);
+                return Err(too_many);
+            }
+        };
         let at_most = self.longest_wait();
         let overdue = at_most + ROUNDED_UP_BY + self.locks.limits.answer();
         let sent = Moment::now();
@@ -163,13 +177,13 @@ impl<D: Driver> Attempt<'_, D> {
                 () = time::sleep(overdue) => Err(gone("the server did not end a wait in time")),
                 () = errand.called_off() => {
                     let left = at_most.saturating_sub(Moment::now().since(sent));
-                    return self.end_wait(&waiter, waiting, sent, left).await;
+                    return self.end_wait(&waiter, waiting, sent, left, room).await;
                 }
             }
         };
         drop(permit);
         match answer {
-            Ok(Wait::Granted) => self.granted(waiter, sent).await,
+            Ok(Wait::Granted) => self.granted(waiter, sent, room).await,
             Ok(Wait::TimedOut) => {
                 waiter.confirm(sent);
                 self.locks.waiters.put_back(waiter);
@@ -199,6 +213,7 @@ impl<D: Driver> Attempt<'_, D> {
         mut waiting: Pin<&mut impl Future<Output = Result<Wait, DriverError>>>,
         sent: Moment,
         left: Duration,
+        room: Room,
     ) -> Step<()> {
         #[cfg(dlock_sabotage)]
         if crate::sabotage::is_on("forgotten-wait") {
@@ -209,7 +224,7 @@ impl<D: Driver> Attempt<'_, D> {
         {
             match ended {
                 // Somebody may have joined the line meanwhile; the queue knows.
-                Ok(Wait::Granted) => return self.granted(waiter.clone(), sent).await,
+                Ok(Wait::Granted) => return self.granted(waiter.clone(), sent, room).await,
                 Ok(Wait::TimedOut) => self.locks.waiters.put_back(waiter.clone()),
                 Ok(Wait::Interrupted) => waiter.lose("somebody else interrupted the wait"),
                 Err(error) => waiter.lose(format!("the wait failed: {error}")),
@@ -243,7 +258,12 @@ impl<D: Driver> Attempt<'_, D> {
     }
 
     /// A waiter was granted the lock.
-    async fn granted(&mut self, waiter: Arc<Live<D::Session>>, sent: Moment) -> Step<()> {
+    async fn granted(
+        &mut self,
+        waiter: Arc<Live<D::Session>>,
+        sent: Moment,
+        room: Room,
+    ) -> Step<()> {
         waiter.confirm(sent);
         // Who was stopped during the wait looks again before the body starts, and so does who might not get to the
         // next heartbeat.
@@ -257,11 +277,11 @@ impl<D: Driver> Attempt<'_, D> {
             waiter.lose(reason.clone());
             return self.failed(gone(&reason)).await;
         }
-        Err(self.hold_waiter(waiter))
+        Err(self.hold_waiter(waiter, room))
     }
 
-    fn hold_waiter(&self, waiter: Arc<Live<D::Session>>) -> Taken {
-        hold(waiter, self.errand, Some(self.locks.waiters.clone()))
+    fn hold_waiter(&self, waiter: Arc<Live<D::Session>>, room: Room) -> Taken {
+        hold(waiter, self.errand, Some(self.locks.waiters.clone()), room)
     }
 
     /// A statement failed: the errand ends where the server refused it, and goes on where the connection is gone.

@@ -1,6 +1,7 @@
 //! The strategy, over a driver whose answers a test writes: what a real server says at a chosen moment cannot be
 //! forced.
 
+mod batch;
 mod calling_off;
 mod load;
 mod proof;
@@ -21,7 +22,7 @@ const LIMITS: Limits = Limits {
     limit: Duration::from_secs(30),
     heartbeat: Duration::from_secs(5),
     max_waiters: 8,
-    connect_timeout: Duration::from_secs(10),
+    max_held: None,
 };
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -52,6 +53,7 @@ fn held(taken: Taken) -> Hold {
     match taken {
         Taken::Held(hold) => hold,
         Taken::CalledOff => panic!("called off"),
+        Taken::TooMany { most } => panic!("more than {most}"),
         Taken::Refused { message, .. } => panic!("refused: {message}"),
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{self, Instant};
 
 use super::Limits;
 use super::driver::{ConnectError, Driver, Session};
-use super::keeper;
+use super::keeper::{self, Failures};
 use super::live::Live;
 
 /// How long a connection that waits for nothing stays open.
@@ -27,6 +27,9 @@ pub(super) struct Waiters<D: Driver> {
     limits: Limits,
     permits: Arc<Semaphore>,
     pool: Mutex<Pool<D::Session>>,
+    /// The attempts to open one that failed: a server that has no connection left is not asked for one by every
+    /// errand at every try.
+    failures: Mutex<Failures>,
 }
 
 struct Pool<S> {
@@ -46,6 +49,7 @@ impl<D: Driver> Waiters<D> {
             driver,
             limits,
             permits: Arc::new(Semaphore::new(limits.max_waiters)),
+            failures: Mutex::new(Failures::none()),
             pool: Mutex::new(Pool {
                 server: server.into(),
                 idle: Vec::new(),
@@ -65,6 +69,11 @@ impl<D: Driver> Waiters<D> {
         }
     }
 
+    /// The right to use one at once, if nobody is in line for it.
+    pub(super) fn permit_now(&self) -> Option<Permit> {
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
     /// A connection that holds nothing.
     pub(super) async fn check_out(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
         let idle = {
@@ -73,7 +82,7 @@ impl<D: Driver> Waiters<D> {
         };
         let live = match idle {
             Some((_, live)) => live,
-            None => keeper::open(&*self.driver, self.limits).await?,
+            None => self.open().await?,
         };
         if !self.are_on(live.session().identity()) {
             // What is locked there excludes nobody here. The keeper finds out which server is the one.
@@ -90,6 +99,23 @@ impl<D: Driver> Waiters<D> {
         pool.out.retain(|out| out.strong_count() > 0);
         pool.out.push(Arc::downgrade(&live));
         Ok(live)
+    }
+
+    /// Opens one, or says at once why it is too early for another attempt.
+    async fn open(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
+        if let Some(error) = self.failures().still() {
+            return Err(error.clone());
+        }
+        let opened = keeper::open(&*self.driver, self.limits).await;
+        match &opened {
+            Ok(_) => *self.failures() = Failures::none(),
+            Err(error) => self.failures().add(error.clone()),
+        }
+        opened
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is the identity of the server that the keeper's locks are on.

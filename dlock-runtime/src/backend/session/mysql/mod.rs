@@ -1,5 +1,6 @@
 //! MySQL and MariaDB: named locks. They share a syntax and little else.
 
+mod batch;
 mod errors;
 mod holder;
 mod settings;
@@ -16,7 +17,7 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    AnotherSession, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
 };
 use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
@@ -25,6 +26,9 @@ use crate::hazard::Hazard;
 use crate::key::{self, Mode, ServerKey};
 use settings::{Facts, Flavor};
 use slot::Slot;
+
+/// How many locks one statement tries or gives back at most.
+const BATCH: usize = 32;
 
 /// How often a statement is sent again that a stray KILL QUERY has ended before it did its work.
 const TRIES: usize = 5;
@@ -127,6 +131,21 @@ impl MySqlSession {
         }
     }
 
+    async fn one(&self, act: Act, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        match act {
+            Act::Try => self.try_lock(key, mode).await,
+            Act::Release => self.unlock(key, mode).await,
+        }
+    }
+
+    /// A lock of a batch that is in doubt after an error, or after NULL for a try.
+    async fn again(&self, act: Act, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        match (act, self.holds(name(key, mode)?).await?) {
+            (Act::Try, true) | (Act::Release, false) => Ok(true),
+            (Act::Try, false) | (Act::Release, true) => self.one(act, key, mode).await,
+        }
+    }
+
     /// Whether this session holds the lock: the only proof after an error or NULL.
     async fn holds(&self, name: &str) -> Result<bool, DriverError> {
         let mut tries = 1;
@@ -142,6 +161,13 @@ impl MySqlSession {
 }
 
 impl Session for MySqlSession {
+    const AT_ONCE: usize = 1;
+
+    /// A power of two: each size is a prepared statement of its own.
+    fn batch(gathered: usize) -> usize {
+        1 << gathered.clamp(1, BATCH).ilog2()
+    }
+
     async fn prepare(&self) -> Result<(), DriverError> {
         // The driver keeps prepared statements by their text, and finds them again when they are run.
         let prepare = |sql: &'static str| {
@@ -248,6 +274,42 @@ impl Session for MySqlSession {
         }
     }
 
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
+        if let [key] = keys {
+            return Ok(vec![self.one(act, key, mode).await]);
+        }
+        let names = keys
+            .iter()
+            .map(|key| name(key, mode))
+            .collect::<Result<Vec<&str>, _>>()?;
+        let row = match self.row(batch::statement(act, names.len()), names).await {
+            Ok(Some(row)) => Some(row),
+            Ok(None) => return Err(errors::unexpected("no row for a batch")),
+            Err(error @ DriverError::Gone { .. }) => return Err(error),
+            // Any of them may be done and the others not.
+            Err(DriverError::Refused { .. }) => None,
+        };
+        let mut answers = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            let seen = match &row {
+                Some(row) => Some(column::<i64>(row, index)?),
+                None => None,
+            };
+            answers.push(match (seen, act) {
+                (Some(Some(seen)), _) => Ok(seen == 1),
+                // The word for a lock that nobody holds.
+                (Some(None), Act::Release) => Ok(false),
+                // MariaDB's word for an interruption.
+                (Some(None), Act::Try) | (None, _) => self.again(act, key, mode).await,
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn admits_reader(&self, _: &ServerKey) -> Result<bool, DriverError> {
+        Ok(false)
+    }
+
     async fn check(&self) -> Result<(), DriverError> {
         let facts = &self.facts;
         let row = self
@@ -289,6 +351,10 @@ impl Session for MySqlSession {
 
     fn close(&self) {
         self.slot.close();
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        None
     }
 
     fn server(&self) -> &str {

@@ -1,6 +1,7 @@
 //! Against real servers, named by `DLOCK_TEST_MYSQL_URL` and `DLOCK_TEST_MARIADB_URL` (for one test also
 //! `…_ADMIN_URL`): every test runs on both.
 
+mod batches;
 mod facts;
 mod opening;
 mod waits;

@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    AnotherSession, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
 };
 use super::ending::Ending;
 use crate::capabilities::Reach;
@@ -27,6 +27,9 @@ use crate::hazard::Hazard;
 use crate::key::{self, Mode, ServerKey};
 use settings::Facts;
 use statements::{Cached, Statements};
+
+/// How many locks one statement tries or gives back at most.
+const BATCH: usize = 128;
 
 /// How often a statement is sent again that a stray cancel request has ended before it did its work.
 const TRIES: usize = 5;
@@ -75,6 +78,8 @@ impl PostgresDriver {
             endpoint: Arc::clone(&self.endpoint),
             cancel_timeout: self.settings.connect_timeout,
             statements: Statements::default(),
+            #[cfg(test)]
+            held_after_error: std::sync::atomic::AtomicUsize::new(0),
             facts,
         })
     }
@@ -122,6 +127,9 @@ pub(crate) struct PostgresSession {
     facts: Facts,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
+    /// How many waits have ended with an error and the lock: a test of that race must have met it.
+    #[cfg(test)]
+    held_after_error: std::sync::atomic::AtomicUsize,
 }
 
 /// The task that polls the socket; dropping it closes the socket.
@@ -178,6 +186,39 @@ impl PostgresSession {
         row.try_get(0).map_err(|error| self.explain(error))
     }
 
+    async fn one(&self, act: Act, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
+        match act {
+            Act::Try => self.try_lock(key, mode).await,
+            Act::Release => self.unlock(key, mode).await,
+        }
+    }
+
+    /// The answers of a batch, in the order of its numbers.
+    async fn rows(&self, cached: &Cached, numbers: &[i64]) -> Result<Vec<bool>, DriverError> {
+        let result = async {
+            let statement = cached.get(&self.client).await?;
+            let rows = self.client.query(statement, &[&numbers]).await?;
+            rows.iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<Vec<(i64, bool)>, tokio_postgres::Error>>()
+        };
+        let rows = result.await.map_err(|error| self.explain(error))?;
+        let mut rows = rows.into_iter();
+        // They come in order; anything else is no answer to this question.
+        let answers: Vec<bool> = numbers
+            .iter()
+            .map_while(|number| rows.next().filter(|(key, _)| key == number))
+            .map(|(_, answer)| answer)
+            .collect();
+        if answers.len() == numbers.len() && rows.next().is_none() {
+            return Ok(answers);
+        }
+        Err(DriverError::Gone {
+            reason: "unexpected answer of the server: other locks than were asked for".to_owned(),
+            source: None,
+        })
+    }
+
     /// Whether this session holds the lock: the only proof after an error.
     async fn holds(&self, number: i64, mode: Mode) -> Result<bool, DriverError> {
         let held_mode = match mode {
@@ -199,6 +240,14 @@ impl PostgresSession {
 }
 
 impl Session for PostgresSession {
+    /// Sent one behind the other without waiting for the answers. Some, so that a try does not wait for the answer to
+    /// another on a slow network; not many, since each costs the server as much as a whole batch.
+    const AT_ONCE: usize = 4;
+
+    fn batch(gathered: usize) -> usize {
+        gathered.min(BATCH)
+    }
+
     async fn prepare(&self) -> Result<(), DriverError> {
         let Statements {
             try_lock,
@@ -263,6 +312,9 @@ impl Session for PostgresSession {
             }
             Err(error) if errors::proves_nothing(&error) => {
                 if self.holds(number, mode).await? {
+                    #[cfg(test)]
+                    self.held_after_error
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     Ok(Wait::Granted)
                 } else if errors::is_time_out(&error) {
                     Ok(Wait::TimedOut)
@@ -318,6 +370,41 @@ impl Session for PostgresSession {
                 answer => return answer,
             }
         }
+    }
+
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
+        if let [key] = keys {
+            return Ok(vec![self.one(act, key, mode).await]);
+        }
+        let numbers = keys.iter().map(number).collect::<Result<Vec<i64>, _>>()?;
+        let statements = &self.statements;
+        let statement = match (act, mode) {
+            (Act::Try, Mode::Exclusive) => &statements.try_all,
+            (Act::Try, Mode::Shared) => &statements.try_all_shared,
+            (Act::Release, Mode::Exclusive) => &statements.unlock_all,
+            (Act::Release, Mode::Shared) => &statements.unlock_all_shared,
+        };
+        match self.rows(statement, &numbers).await {
+            Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
+            Err(error @ DriverError::Gone { .. }) => Err(error),
+            // Any of them may be done and the others not.
+            Err(DriverError::Refused { .. }) => {
+                let mut answers = Vec::with_capacity(keys.len());
+                for (key, number) in keys.iter().zip(numbers) {
+                    let answer = match (act, self.holds(number, mode).await?) {
+                        (Act::Try, true) | (Act::Release, false) => Ok(true),
+                        (Act::Try, false) | (Act::Release, true) => self.one(act, key, mode).await,
+                    };
+                    answers.push(answer);
+                }
+                Ok(answers)
+            }
+        }
+    }
+
+    async fn admits_reader(&self, key: &ServerKey) -> Result<bool, DriverError> {
+        let number = number(key)?;
+        self.ask(&self.statements.admits_reader, &[&number]).await
     }
 
     async fn check(&self) -> Result<(), DriverError> {
@@ -378,6 +465,10 @@ impl Session for PostgresSession {
 
     fn close(&self) {
         self.connection.close();
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        Some(self.facts.capacity)
     }
 
     fn server(&self) -> &str {

@@ -31,6 +31,8 @@ pub(super) struct Facts {
     /// of two-number keys, where the locks of our users are not.
     pub(super) sentinel: (i32, i32),
     pub(super) server: String,
+    /// The locks that the server's table is made for. It takes some more, from memory that it has for other things too.
+    pub(super) capacity: usize,
     /// The start of the server. Not its `system_identifier`: standbys share that, and not everybody may read it.
     pub(super) identity: String,
     /// What is wrong with the server, and allowed.
@@ -111,7 +113,10 @@ async fn read_back(client: &Client, sentinel: (i32, i32)) -> Result<Row, Error> 
                 current_setting('tcp_keepalives_idle')::int8 * 1000
                     + current_setting('tcp_keepalives_interval')::int8 * 1000
                     * current_setting('tcp_keepalives_count')::int8,
-                coalesce(current_setting('tcp_user_timeout', true), '0')::int8",
+                coalesce(current_setting('tcp_user_timeout', true), '0')::int8,
+                current_setting('max_locks_per_transaction')::int8
+                    * (current_setting('max_connections')::int8
+                    + current_setting('max_prepared_transactions')::int8)",
             &[(&class, Type::INT4), (&object, Type::INT4)],
         )
         .await?;
@@ -135,6 +140,7 @@ struct ReadBack {
     limited: String,
     keepalives: i64,
     user_timeout: i64,
+    capacity: i64,
 }
 
 impl ReadBack {
@@ -150,6 +156,7 @@ impl ReadBack {
             limited: row.try_get(7)?,
             keepalives: row.try_get(8)?,
             user_timeout: row.try_get(9)?,
+            capacity: row.try_get(10)?,
         })
     }
 
@@ -187,6 +194,7 @@ impl ReadBack {
                 sentinel,
                 server: format!("PostgreSQL {}", number(version_text)),
                 identity: self.started.to_string(),
+                capacity: usize::try_from(self.capacity).unwrap_or(usize::MAX),
                 hazards,
             });
         };
@@ -257,6 +265,7 @@ mod tests {
             limited: String::new(),
             keepalives: 30_000,
             user_timeout: 30_000,
+            capacity: 6400,
         }
     }
 

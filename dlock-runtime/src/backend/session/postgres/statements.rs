@@ -32,6 +32,11 @@ pub(super) struct Statements {
     pub(super) lock_shared: Cached,
     pub(super) unlock: Cached,
     pub(super) unlock_shared: Cached,
+    pub(super) try_all: Cached,
+    pub(super) try_all_shared: Cached,
+    pub(super) unlock_all: Cached,
+    pub(super) unlock_all_shared: Cached,
+    pub(super) admits_reader: Cached,
     pub(super) holds: Cached,
     pub(super) check: Cached,
     pub(super) holder: Cached,
@@ -55,6 +60,24 @@ impl Default for Statements {
             ),
             unlock: Cached::new("SELECT pg_advisory_unlock($1)"),
             unlock_shared: Cached::new("SELECT pg_advisory_unlock_shared($1)"),
+            // With the key in each row: no answer is taken for that to another question.
+            try_all: Cached::new(
+                "SELECT key, pg_try_advisory_lock(key) FROM unnest($1::int8[]) AS key",
+            ),
+            try_all_shared: Cached::new(
+                "SELECT key, pg_try_advisory_lock_shared(key) FROM unnest($1::int8[]) AS key",
+            ),
+            unlock_all: Cached::new(
+                "SELECT key, pg_advisory_unlock(key) FROM unnest($1::int8[]) AS key",
+            ),
+            unlock_all_shared: Cached::new(
+                "SELECT key, pg_advisory_unlock_shared(key) FROM unnest($1::int8[]) AS key",
+            ),
+            // A try fails when a writer stands in the server's queue.
+            admits_reader: Cached::new(
+                "SELECT CASE WHEN pg_try_advisory_lock_shared($1::int8)
+                    THEN pg_advisory_unlock_shared($1::int8) ELSE false END",
+            ),
             holds: Cached::new(
                 "SELECT EXISTS (
                     SELECT FROM pg_locks

@@ -1,5 +1,6 @@
 //! Against a real server, named by `DLOCK_TEST_POSTGRES_URL` (for one test also `DLOCK_TEST_POSTGRES_ADMIN_URL`).
 
+mod batches;
 mod facts;
 mod opening;
 mod waits;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::backend::session::driver::DriverError;
+use crate::backend::session::driver::{DriverError, Wait};
 
 #[test]
 fn a_burst_of_requests_does_not_look_like_a_server_that_has_stopped_answering() {
@@ -70,8 +70,66 @@ fn a_connection_that_does_not_open_does_not_keep_the_lock_from_being_tried() {
             async move { Ok(free) }
         });
         let taking = locks.take(errand(None));
-        let taken = tokio::time::timeout(LIMITS.connect_timeout / 4, taking).await;
+        let taken = tokio::time::timeout(Duration::from_secs(3), taking).await;
         assert!(matches!(taken, Ok(Taken::Held(_))));
         first.lose("the test is over");
+    });
+}
+
+#[test]
+fn a_server_without_room_for_waiters_is_not_asked_for_one_at_each_try() {
+    run(async {
+        let script = Script::new();
+        let locks = locks(&script, LIMITS).await;
+        let first = locks.waiters.check_out().await.expect("the first waiter");
+        script.room.store(0, Ordering::Relaxed);
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = tries.clone();
+        Script::set(&script.try_lock, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Ok(false) }
+        });
+        let errands: Vec<_> = (1..=8).map(|key| errand_for(key, None)).collect();
+        let takes: Vec<_> = errands
+            .iter()
+            .map(|errand| tokio::spawn(locks.clone().take(errand.clone())))
+            .collect();
+        // Eight errands at ten tries a second.
+        while tries.load(Ordering::Relaxed) < 120 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let opened = script.opened.load(Ordering::Relaxed);
+        assert!(opened <= 40, "{opened} attempts");
+        for errand in errands {
+            errand.call_off();
+        }
+        for taking in takes {
+            assert!(matches!(taking.await, Ok(Taken::CalledOff)));
+        }
+        first.lose("the test is over");
+    });
+}
+
+#[test]
+fn s6_a_locker_holds_no_more_locks_than_it_may_and_loses_none() {
+    run(async {
+        let script = Script::new();
+        let limits = Limits {
+            max_held: Some(2),
+            ..LIMITS
+        };
+        let locks = locks(&script, limits).await;
+        let first = held(locks.clone().take(errand_for(1, None)).await);
+        // A try that fails takes no room.
+        Script::set(&script.try_lock, async || Ok(false));
+        Script::set(&script.wait_lock, async || Ok(Wait::Granted));
+        let second = held(locks.clone().take(errand_for(2, None)).await);
+        let third = locks.clone().take(errand_for(3, None)).await;
+        assert!(matches!(third, Taken::TooMany { most: 2 }));
+        for hold in [first, second] {
+            assert_eq!(give_back(hold).await, Ok(()));
+        }
+        let third = held(locks.clone().take(errand_for(3, None)).await);
+        assert_eq!(give_back(third).await, Ok(()));
     });
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::backend::session::driver::{ConnectError, Driver, DriverError, Session, Wait};
+use crate::backend::session::driver::{
+    Act, Answers, ConnectError, Driver, DriverError, Session, Wait,
+};
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
 use crate::error::Holder;
@@ -29,6 +31,8 @@ pub(super) struct Script {
     pub(super) check: Says<()>,
     pub(super) holder: Says<Option<Holder>>,
     pub(super) opened: AtomicUsize,
+    /// How many locks each batch had.
+    pub(super) batches: Mutex<Vec<usize>>,
     /// New connections are not answered.
     pub(super) deaf: AtomicBool,
     /// How many connections the server has.
@@ -38,6 +42,8 @@ pub(super) struct Script {
     /// What is said in place of the truth, by the number of the question, to tries and releases of the proof.
     pub(super) proof: Mutex<HashMap<usize, Result<bool, DriverError>>>,
     pub(super) asked: AtomicUsize,
+    /// Told of every connection that is closed by this process.
+    pub(super) closing: Mutex<Box<dyn FnMut() + Send>>,
     /// Who holds what: for the proof alone.
     held: Mutex<HashMap<ServerKey, usize>>,
 }
@@ -57,11 +63,13 @@ impl Script {
             check: says(|| ()),
             holder: says(|| None),
             opened: AtomicUsize::new(0),
+            batches: Mutex::default(),
             deaf: AtomicBool::new(false),
             room: AtomicUsize::new(usize::MAX),
             identity: Mutex::new("one".into()),
             proof: Mutex::default(),
             asked: AtomicUsize::new(0),
+            closing: Mutex::new(Box::new(|| ())),
             held: Mutex::default(),
         })
     }
@@ -167,6 +175,12 @@ impl Driver for Scripted {
 }
 
 impl Session for Line {
+    const AT_ONCE: usize = 1;
+
+    fn batch(gathered: usize) -> usize {
+        gathered.min(8)
+    }
+
     async fn prepare(&self) -> Result<(), DriverError> {
         Ok(())
     }
@@ -201,6 +215,29 @@ impl Session for Line {
         self.say(&self.script.unlock).await
     }
 
+    async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {
+        let batches = self.script.batches.lock();
+        batches
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(keys.len());
+        let mut answers = Vec::new();
+        for key in keys {
+            let answer = match act {
+                Act::Try => self.try_lock(key, mode).await,
+                Act::Release => self.unlock(key, mode).await,
+            };
+            if let Err(error @ DriverError::Gone { .. }) = answer {
+                return Err(error);
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    async fn admits_reader(&self, _: &ServerKey) -> Result<bool, DriverError> {
+        Ok(true)
+    }
+
     async fn check(&self) -> Result<(), DriverError> {
         self.say(&self.script.check).await
     }
@@ -214,7 +251,15 @@ impl Session for Line {
     }
 
     fn close(&self) {
+        self.script
+            .closing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)();
         self.ending.end("closed by this process");
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        None
     }
 
     fn server(&self) -> &'static str {

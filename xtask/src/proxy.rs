@@ -296,12 +296,7 @@ impl Network {
 }
 
 impl Link {
-    fn open(
-        client: TcpStream,
-        target: SocketAddr,
-        network: &Arc<Network>,
-    ) -> std::io::Result<Self> {
-        let server = TcpStream::connect(target)?;
+    fn open(client: TcpStream, server: TcpStream, network: &Arc<Network>) -> std::io::Result<Self> {
         for socket in [&client, &server] {
             socket.set_nodelay(true)?;
             socket.set_write_timeout(Some(WRITE_TICK))?;
@@ -360,13 +355,15 @@ fn accept(
         }
         let Ok(client) = client else { continue };
         // A server that cannot be reached shows as a closed connection.
-        let Ok(link) = Link::open(client, target, network) else {
+        let Ok(server) = TcpStream::connect(target) else {
             continue;
         };
+        // Nothing passes before the link is known to those who may cut it.
         let mut state = network.state();
+        let Ok(link) = Link::open(client, server, network) else {
+            continue;
+        };
         state.links.retain(|link| !link.has_ended());
-        if !link.is_cut.load(Ordering::SeqCst) {
-            state.links.push(link);
-        }
+        state.links.push(link);
     }
 }

@@ -49,18 +49,18 @@ impl Arguments {
                 arguments.short = true;
                 continue;
             }
-            let value = words.next().with_context(|| USAGE.to_owned())?;
+            let value = (*words.next().with_context(|| USAGE.to_owned())?).to_owned();
             match *word {
-                "--server" => arguments.server = (*value).to_owned(),
-                "--strategy" => arguments.strategy = (*value).to_owned(),
+                "--server" => arguments.server = value,
+                "--strategy" => arguments.strategy = value,
                 "--minutes" => {
-                    arguments.lasts = Duration::from_secs_f64(60.0 * value.parse::<f64>()?)
+                    arguments.lasts = Duration::from_secs_f64(60.0 * value.parse::<f64>()?);
                 }
                 "--seconds" => arguments.lasts = Duration::from_secs_f64(value.parse()?),
                 "--processes" => arguments.processes = value.parse::<usize>()?.clamp(1, 64),
-                "--faults" => arguments.faults = (*value).to_owned(),
+                "--faults" => arguments.faults = value,
                 "--seed" => arguments.seed = value.parse()?,
-                "--options" => arguments.options = (*value).to_owned(),
+                "--options" => arguments.options = value,
                 "--directory" => arguments.directory = Some(value.into()),
                 _ => bail!("unknown argument {word}\n\n{USAGE}"),
             }
@@ -113,19 +113,19 @@ impl Arguments {
     }
 
     fn command(&self) -> String {
-        let mut command = format!(
-            "cargo xtask torture --server {} --strategy {} --seconds {} --processes {} --faults {} --seed {}",
+        let options = match self.options.as_str() {
+            "" => String::new(),
+            options => format!(" --options '{options}'"),
+        };
+        format!(
+            "cargo xtask torture --server {} --strategy {} --seconds {} --processes {} --faults {} --seed {}{options}",
             self.server,
             self.strategy,
             self.lasts.as_secs_f64(),
             self.processes,
             self.faults,
             self.seed
-        );
-        if !self.options.is_empty() {
-            command += &format!(" --options '{}'", self.options);
-        }
-        command
+        )
     }
 
     /// The same for another server and seed, and for so long.

@@ -29,7 +29,7 @@ use workers::Workers;
 pub enum Place {
     /// On a server of the run's own.
     Server(Kind),
-    /// In an SQLite file.
+    /// In a file of `SQLite`.
     Sqlite,
 }
 
@@ -182,7 +182,7 @@ pub fn run(orders: &Orders) -> Result<History> {
     let mut deck = Vec::new();
     while Instant::now() < end {
         if deck.is_empty() {
-            deck = orders.faults.clone();
+            deck.clone_from(&orders.faults);
             deck.retain(|fault| orders.place.has(*fault));
             nemesis.rng.shuffle(&mut deck);
         }

@@ -77,7 +77,8 @@ fn play(turns: &[Turn]) -> (Forge, Vec<(usize, u64, u64)>) {
     for (number, turn) in turns.iter().enumerate() {
         let op = number as u64;
         let is_there = |slot: &usize| away.get(slot).is_none_or(|until| *until < free);
-        let slot = (turn.slot..).find(is_there).expect("as many as it takes");
+        let slots = turn.slot..=turn.slot + turns.len();
+        let slot = slots.into_iter().find(is_there).expect("one for each turn");
         let [ahead, seen, pause, answer] = turn.delays;
         let mode = if turn.shared {
             Mode::Shared

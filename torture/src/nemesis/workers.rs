@@ -48,7 +48,8 @@ impl<'a> Workers<'a> {
 
     fn spawn(&self, process: Process, site: &Site) -> Result<Worker> {
         let orders = self.orders;
-        let child = Command::new(std::env::current_exe()?)
+        // The same program, also when another was built in its place meanwhile.
+        let child = Command::new("/proc/self/exe")
             .arg("worker")
             .arg(&orders.directory)
             .args([process.slot, process.life].map(|number| number.to_string()))

@@ -32,6 +32,8 @@ pub mod own;
 mod park;
 mod queue;
 mod scheme;
+#[cfg(dlock_sabotage)]
+mod sabotage;
 mod scope;
 mod taking;
 mod tenure;

@@ -18,6 +18,7 @@ use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -47,6 +48,7 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    key_scheme: KeyScheme,
     lease: LeaseOptions,
 }
 
@@ -72,6 +74,7 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            key_scheme,
             lease,
         } = options;
         Ok(Config {
@@ -91,6 +94,7 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            key_scheme: key_scheme.unwrap_or_default(),
             lease,
         })
     }
@@ -221,6 +225,15 @@ impl Config {
         self.allowed.insert(hazard);
         self
     }
+
+    /// By which scheme keys become the names of locks on the server, where a lock does not say: another than the native
+    /// one shares locks with programs that use another library. Without effect on `memory:`. Locks of two schemes do not
+    /// exclude each other. Default: [`KeyScheme::Native`].
+    #[must_use]
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Config {
+        self.key_scheme = scheme;
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -282,6 +295,10 @@ impl Config {
 
     pub(crate) fn get_allowed(&self) -> &Hazards {
         &self.allowed
+    }
+
+    pub(crate) fn get_key_scheme(&self) -> &KeyScheme {
+        &self.key_scheme
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {
@@ -346,6 +363,7 @@ impl Config {
                 self.max_waiters
             )));
         }
+        self.check_key_scheme()?;
         if self.max_held == Some(0) {
             return Err(bad("max_held 0 is out of range: write 1 or more"));
         }
@@ -371,6 +389,30 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
+    fn check_key_scheme(&self) -> Result<(), InitError> {
+        let scheme = &self.key_scheme;
+        let without = match &self.endpoint {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(_) => scheme.without_postgres(),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(_) => scheme.without_mysql(),
+            Endpoint::Memory { .. } => return Ok(()),
+        };
+        if let Some(rule) = without {
+            return Err(bad(format!("key_scheme {scheme}: {rule}")));
+        }
+        match &self.namespace {
+            Some(namespace) if !scheme.is_native() => Err(bad(format!(
+                "namespace {namespace:?} has no effect with key_scheme {scheme}, whose names are those of another library: \
+                 remove one of them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -384,6 +426,7 @@ impl fmt::Debug for Config {
             .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("key_scheme", &self.key_scheme)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }

@@ -15,6 +15,7 @@ use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
 use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
+use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
 /// the other way round, and no server sees both.
@@ -75,6 +76,7 @@ impl Taking {
     pub(crate) fn new(
         queue: &Arc<Queue>,
         keys: SmallVec<[KeyText; 1]>,
+        scheme: &KeyScheme,
         mut manner: Manner,
     ) -> Result<Taking, Error> {
         if keys.is_empty() {
@@ -88,9 +90,9 @@ impl Taking {
             manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
         }
         let wanted = |key| {
-            let key = Key::new(key)?;
+            let key = Key(key);
             Ok(Wanted {
-                name: queue.name_of(&key),
+                name: queue.name_of(&key, scheme)?,
                 key,
                 under: None,
             })

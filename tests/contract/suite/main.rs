@@ -16,6 +16,7 @@ mod table;
 mod worker;
 
 mod acquiring;
+mod asking;
 mod cancellation;
 mod connections;
 mod exclusion;
@@ -29,6 +30,7 @@ mod races;
 mod release;
 mod rules;
 mod runtimes;
+mod schemes;
 mod shared;
 mod shutdown;
 mod unreachable;
@@ -147,6 +149,18 @@ table::contract! {
         locks_have_their_documented_names: sessions,
         the_default_namespace_is_the_documented_one: sessions,
         b5_namespaces_keep_programs_apart: servers,
+    }
+    asking {
+        locked_tells_of_holders_everywhere: everywhere,
+        locked_needs_no_connection_that_lives: servers,
+        wait_free_waits_and_holds_nothing: everywhere,
+    }
+    schemes {
+        a_scheme_takes_the_lock_of_another_library: servers,
+        keys_that_meet_on_the_server_meet_in_the_line: servers,
+        an_integer_is_its_digits_where_a_scheme_knows_only_text: everywhere,
+        a_scheme_of_ones_own_serves_a_whole_locker: servers,
+        what_a_scheme_cannot_express_is_refused_by_its_rule: servers,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,

@@ -78,6 +78,7 @@
 //! - `postgres`, `mysql` (both on by default): the servers. MariaDB comes with `mysql`.
 //! - `tls`: encrypted connections, by rustls with ring. `sslmode` and its MySQL counterparts are honoured, or refused
 //!   by name.
+//! - `sqlite`: leases in a file of SQLite, `sqlite:path`, for the processes of one machine.
 //! - `tracing`, `metrics`: an [`observer`] that writes what happens to the locks as events of `tracing`, and one that counts
 //!   it for the crate `metrics`. Each has to be given to [`Config::observer`].
 
@@ -90,8 +91,10 @@ pub use dlock_runtime::{
     current, init, init_with, locker, observer, shutdown,
 };
 
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use dlock_runtime::lease;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use dlock_runtime::{lease, own};
+pub use dlock_runtime::own;
 
 #[doc(hidden)]
 pub use dlock_runtime::__private;

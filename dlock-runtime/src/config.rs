@@ -3,7 +3,7 @@
 mod lease;
 mod program;
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::LeaseSettings;
 pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
@@ -53,7 +53,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, or `memory:` for tests.
+    /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, `sqlite:path` with the feature `sqlite`,
+    /// or `memory:` for tests.
     ///
     /// Every setter but those of the telemetry has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
     ///
@@ -398,6 +399,10 @@ impl Config {
             Endpoint::Postgres(_) => scheme.without_postgres(),
             #[cfg(feature = "mysql")]
             Endpoint::MySql(_) => scheme.without_mysql(),
+            #[cfg(feature = "sqlite")]
+            Endpoint::Sqlite { .. } => (!scheme.is_native()).then_some(
+                "no other library keeps its locks in a file of SQLite this way: leave it out",
+            ),
             Endpoint::Memory { .. } => return Ok(()),
         };
         if let Some(rule) = without {

@@ -5,6 +5,7 @@
 //! mysql://user:password@host:3306/database?ssl-mode=VERIFY_IDENTITY&timeout=500ms
 //! postgres:///database?host=/var/run/postgresql
 //! mysql://user@localhost/database?socket=/run/mysqld/mysqld.sock
+//! sqlite:path    sqlite:///absolute/path?ttl=10
 //! memory:        memory:name
 //! ```
 //!
@@ -20,6 +21,8 @@ mod options;
 mod postgres;
 mod query;
 mod split;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -44,6 +47,9 @@ pub(crate) fn parse(dsn: &str) -> Result<(Endpoint, Options), InitError> {
     if let Some(name) = dsn.strip_prefix("memory:") {
         return memory(name);
     }
+    if let Some(rest) = dsn.strip_prefix("sqlite:") {
+        return sqlite_dsn(rest);
+    }
     let Some((scheme, rest)) = dsn.split_once("://") else {
         return Err(bad(format!(
             "the DSN does not begin with a scheme and \"://\": write {SCHEMES}"
@@ -62,8 +68,7 @@ pub(crate) fn parse(dsn: &str) -> Result<(Endpoint, Options), InitError> {
     }
 }
 
-const SCHEMES: &str =
-    "postgres://user:password@host/database, postgresql://…, mysql://…, mariadb://…, or memory:";
+const SCHEMES: &str = "postgres://user:password@host/database, postgresql://…, mysql://…, mariadb://…, sqlite:path, or memory:";
 
 /// An error that names the problem.
 pub(crate) fn bad(problem: impl Into<String>) -> InitError {
@@ -140,6 +145,18 @@ fn mysql_dsn(rest: &str) -> Result<(Endpoint, Options), InitError> {
 fn mysql_dsn(_: &str) -> Result<(Endpoint, Options), InitError> {
     Err(bad(
         "this program was built without MySQL: enable the feature \"mysql\" of dlock-db",
+    ))
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_dsn(rest: &str) -> Result<(Endpoint, Options), InitError> {
+    sqlite::parse(rest)
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite_dsn(_: &str) -> Result<(Endpoint, Options), InitError> {
+    Err(bad(
+        "this program was built without SQLite: enable the feature \"sqlite\" of dlock-db",
     ))
 }
 

@@ -22,6 +22,9 @@ pub(crate) enum Endpoint {
     Postgres(Box<PostgresEndpoint>),
     #[cfg(feature = "mysql")]
     MySql(Box<MySqlEndpoint>),
+    /// A file of SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite { path: Arc<std::path::Path> },
     /// `memory:` (private to the locker) or `memory:name` (shared by the lockers of this process that name it).
     Memory { name: Option<Arc<str>> },
 }
@@ -66,6 +69,8 @@ impl Endpoint {
             Endpoint::Postgres(endpoint) => endpoint.prepare(name, connect_timeout),
             #[cfg(feature = "mysql")]
             Endpoint::MySql(endpoint) => endpoint.prepare(name),
+            #[cfg(feature = "sqlite")]
+            Endpoint::Sqlite { .. } => Ok(()),
             Endpoint::Memory { .. } => Ok(()),
         }
     }

@@ -21,7 +21,7 @@ mod hazard;
 mod hold;
 mod io;
 mod key;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub mod lease;
 mod lock;
 mod locker;
@@ -31,9 +31,9 @@ mod outcome;
 pub mod own;
 mod park;
 mod queue;
-mod scheme;
 #[cfg(dlock_sabotage)]
 mod sabotage;
+mod scheme;
 mod scope;
 mod taking;
 mod tenure;

@@ -1,6 +1,6 @@
 //! What a strategy does for the queue: take a lock, give it back, say who has it.
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) mod lease;
 mod memory;
 mod open;

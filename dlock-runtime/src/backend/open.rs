@@ -32,6 +32,8 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
             let driver = PostgresDriver::new(*endpoint, session::settings(config));
             Box::pin(session::open(driver, config)).await
         }
+        #[cfg(feature = "sqlite")]
+        Endpoint::Sqlite { path } => Box::pin(super::lease::open::sqlite(&path, config)).await,
         #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) if config.is_lease() => {
             Box::pin(super::lease::open::mysql(*endpoint, config)).await

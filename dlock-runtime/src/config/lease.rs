@@ -106,7 +106,7 @@ pub(crate) const TABLE_RULE: &str = "name or schema.name, each of letters, digit
 
 /// Leases.
 impl Config {
-    /// How locks are kept: [`Strategy::Session`], the default on PostgreSQL, MySQL and MariaDB, or [`Strategy::Lease`], rows
+    /// How locks are kept: [`Strategy::Session`], the default on PostgreSQL, MySQL and MariaDB and impossible on SQLite, or [`Strategy::Lease`], rows
     /// of a table, for clusters, transaction poolers, and whoever wants a fencing token or a ttl.
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Config {
@@ -131,8 +131,8 @@ impl Config {
     }
 
     /// Leases: the longest pause between two tries of one that waits; a part of it is drawn anew each time. From 1 ms to
-    /// 1 h. Default: 1 s on PostgreSQL, whose releases wake those who wait, and 200 ms elsewhere and behind a pooler, where
-    /// waits begin with shorter pauses.
+    /// 1 h. Default: 1 s on PostgreSQL, whose releases wake those who wait, 50 ms on SQLite, and 200 ms elsewhere and behind
+    /// a pooler, where waits begin with shorter pauses.
     #[must_use]
     pub fn retry(mut self, pause: Duration) -> Config {
         self.lease.retry = Some(pause);
@@ -159,6 +159,8 @@ impl Config {
     pub(crate) fn is_lease(&self) -> bool {
         match &self.endpoint {
             Endpoint::Memory { .. } => false,
+            #[cfg(feature = "sqlite")]
+            Endpoint::Sqlite { .. } => true,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ => self.lease.strategy == Some(Strategy::Lease),
         }
@@ -195,6 +197,8 @@ impl Config {
         } = &self.lease;
         let kept = match &self.endpoint {
             Endpoint::Memory { .. } => Strategy::Memory,
+            #[cfg(feature = "sqlite")]
+            Endpoint::Sqlite { .. } => Strategy::Lease,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ if self.is_lease() => Strategy::Lease,
             #[cfg(any(feature = "postgres", feature = "mysql"))]

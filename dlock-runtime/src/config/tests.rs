@@ -150,7 +150,7 @@ fn s1_a_longer_limit_needs_more_patient_sockets() {
 fn the_environment_is_asked_in_order_and_empty_is_unset() {
     let memory = |config: Config| match config.endpoint {
         Endpoint::Memory { name } => name.map(|name| name.to_string()),
-        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         other => panic!("{other:?}"),
     };
     for (variables, name) in [

@@ -49,6 +49,16 @@ impl Options {
     /// The options that leases take besides, for messages.
     pub(super) const OF_LEASES: &[&str] = lease::NAMES;
 
+    /// The options that a file of SQLite takes besides those of leases, for messages.
+    #[cfg(feature = "sqlite")]
+    pub(super) const OF_SQLITE: &[&str] = &[
+        "timeout",
+        "namespace",
+        "connect_timeout",
+        "application_name",
+        "strategy",
+    ];
+
     /// The options that have an effect without a server.
     pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
 
@@ -70,6 +80,17 @@ impl Options {
         };
         lease::check(&options)?;
         Ok(options)
+    }
+
+    /// Takes the options that a file of SQLite has.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn of_sqlite(query: &mut Query) -> Result<Options, InitError> {
+        Ok(Options {
+            lease: lease::take(query)?,
+            connect_timeout: query.take_as(&["connect_timeout"], DURATION, duration)?,
+            application_name: query.take(&["application_name"])?,
+            ..Options::of_memory(query)?
+        })
     }
 
     /// Takes the options that have an effect without a server.

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The feature sets that are linted: each that somebody may be the only one to use.
-const FEATURE_SETS: [(&str, &[&str]); 7] = [
+const FEATURE_SETS: [(&str, &[&str]); 8] = [
     ("all features", &["--all-features"]),
     ("default features", &[]),
     ("no features", &["--no-default-features"]),
@@ -25,6 +25,7 @@ const FEATURE_SETS: [(&str, &[&str]); 7] = [
         &["--no-default-features", "--features=postgres"],
     ),
     ("mysql", &["--no-default-features", "--features=mysql"]),
+    ("sqlite", &["--no-default-features", "--features=sqlite"]),
     (
         "postgres, tls, metrics",
         &["--no-default-features", "--features=postgres,tls,metrics"],

@@ -8,6 +8,7 @@
 mod bells;
 mod courtesy;
 mod held;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod link;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -16,6 +17,8 @@ pub(crate) mod open;
 pub(crate) mod postgres;
 mod row;
 mod shared;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod take;
 

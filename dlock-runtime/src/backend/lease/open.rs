@@ -5,7 +5,7 @@ use super::{Leases, Store};
 use crate::backend::Opened;
 use crate::capabilities::{Capabilities, Reach, Strategy};
 use crate::config::Config;
-#[cfg(feature = "mysql")]
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use crate::dsn::bad;
 #[cfg(feature = "mysql")]
 use crate::endpoint::MySqlEndpoint;
@@ -46,6 +46,22 @@ pub(crate) async fn mysql(endpoint: MySqlEndpoint, config: &Config) -> Result<Op
     let settings = config.lease_settings();
     let (store, server) = MySqlStore::open(endpoint, &settings).await?;
     Ok(opened(store, Bells::default(), config, server, None))
+}
+
+/// Leases in a table of a file of SQLite.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn sqlite(path: &std::path::Path, config: &Config) -> Result<Opened, InitError> {
+    use super::sqlite::SqliteStore;
+
+    let settings = config.lease_settings();
+    if settings.table.schema.is_some() {
+        return Err(bad(format!(
+            "table {} has a schema, and a file of SQLite has none: write its name alone",
+            settings.table
+        )));
+    }
+    let (store, server) = SqliteStore::open(path, &settings).await?;
+    Ok(opened(store, Bells::default(), config, server, Some(false)))
 }
 
 fn opened<S: Store>(

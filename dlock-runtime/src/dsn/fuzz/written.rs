@@ -216,6 +216,8 @@ fn meaning(dsn: &str) -> String {
         (Endpoint::MySql(endpoint), options) => {
             format!("{:?} {:?} {options:?}", endpoint.opts(), endpoint.tls())
         }
+        #[cfg(feature = "sqlite")]
+        (Endpoint::Sqlite { path }, options) => format!("{} {options:?}", path.display()),
         (Endpoint::Memory { .. }, options) => format!("{options:?}"),
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {
         place != Place::Memory && !place.is_lease()
     );
     let (reach, strategy) = match place.family() {
-        Some(_) if place.is_lease() => (Reach::Database, Strategy::Lease),
+        _ if place.is_lease() => (Reach::Database, Strategy::Lease),
         None => (Reach::Process, Strategy::Memory),
         Some(Family::Postgres) => (Reach::Database, Strategy::Session),
         Some(Family::MySql) => (Reach::Server, Strategy::Session),

@@ -1,11 +1,14 @@
 //! The table of leases, as the administrator reads it: by `docs/leases.md` and not by the library.
 
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 
 use crate::admin::Admin;
 
 /// One row.
-struct Row {
+pub(crate) struct Row {
     key: String,
     owner: String,
     token: i64,
@@ -16,8 +19,7 @@ struct Row {
 }
 
 /// The tokens of those who hold a key.
-pub(crate) fn tokens(admin: &Admin, namespace: &str, key: &str) -> Vec<i64> {
-    let rows = rows(admin, namespace);
+pub(crate) fn tokens(rows: &[Row], key: &str) -> Vec<i64> {
     let held = rows
         .iter()
         .filter(|row| row.key == key && row.expires_at > row.now);
@@ -37,10 +39,10 @@ pub(crate) fn tokens(admin: &Admin, namespace: &str, key: &str) -> Vec<i64> {
     tokens
 }
 
-/// Since when each of those waits who wait for keys of a namespace.
-pub(crate) fn waiters(admin: &Admin, namespace: &str) -> Vec<i64> {
+/// Since when each of those waits who wait for these keys.
+pub(crate) fn waiters(rows: &[Row]) -> Vec<i64> {
     let mut since = Vec::new();
-    for row in rows(admin, namespace) {
+    for row in rows {
         let waiters = row.waiters.as_object().expect("an object");
         let live = waiters
             .values()
@@ -54,7 +56,36 @@ fn number(entry: &Value, index: usize) -> i64 {
     entry[index].as_i64().expect("a number")
 }
 
-fn rows(admin: &Admin, namespace: &str) -> Vec<Row> {
+/// The rows of a namespace in a file of SQLite; none where the table was not made yet.
+pub(crate) fn in_file(file: &Path, namespace: &str) -> Vec<Row> {
+    let connection = rusqlite::Connection::open(file).expect("the file");
+    let patience = connection.busy_timeout(std::time::Duration::from_secs(10));
+    patience.expect("a setting");
+    let mut select = connection
+        .prepare(
+            "SELECT name, owner, token, readers, waiters, expires_at FROM dlock_lease WHERE namespace = ?1",
+        )
+        .expect("the table of leases");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = i64::try_from(now.expect("after 1970").as_micros()).expect("a time");
+    let json = |text: String| serde_json::from_str(&text).expect("JSON");
+    let rows = select.query_map([namespace], |row| {
+        Ok(Row {
+            key: row.get(0)?,
+            owner: row.get(1)?,
+            token: row.get(2)?,
+            readers: json(row.get(3)?),
+            waiters: json(row.get(4)?),
+            expires_at: row.get(5)?,
+            now,
+        })
+    });
+    let rows: rusqlite::Result<_> = rows.and_then(Iterator::collect);
+    rows.expect("rows of leases")
+}
+
+/// The rows of a namespace on a server.
+pub(crate) fn on_server(admin: &Admin, namespace: &str) -> Vec<Row> {
     let rows = admin.lease_rows(namespace).expect("the table of leases");
     let row = |row: &crate::admin::Row| {
         let text = |column: usize| row[column].clone().unwrap_or_default();

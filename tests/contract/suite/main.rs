@@ -44,7 +44,7 @@ table::contract! {
         threads_exclude_each_other: everywhere,
         threads_with_lockers_of_their_own_exclude_each_other: everywhere,
         tasks_exclude_each_other: everywhere,
-        processes_exclude_each_other: servers,
+        processes_exclude_each_other: processes,
     }
     acquiring {
         a_try_takes_a_free_lock: everywhere,
@@ -61,8 +61,8 @@ table::contract! {
         a_process_serves_its_requests_in_order: everywhere,
         a_release_lets_exactly_one_process_in: everywhere,
         a_release_lets_exactly_one_task_in: everywhere,
-        a_released_lock_goes_to_the_process_that_waits: servers,
-        a_process_in_a_loop_lets_others_in: servers,
+        a_released_lock_goes_to_the_process_that_waits: processes,
+        a_process_in_a_loop_lets_others_in: processes,
     }
     release {
         a_dropped_guard_frees_the_lock: everywhere,
@@ -73,20 +73,20 @@ table::contract! {
         b6_a_panicking_body_frees_the_lock: everywhere,
         a_guard_outlives_its_locker: everywhere,
         a_killed_process_frees_its_locks_at_once: sessions,
-        a_killed_waiter_stands_in_nobodys_way: servers,
+        a_killed_waiter_stands_in_nobodys_way: processes,
     }
     cancellation {
         a_dropped_waiter_leaves_nothing_on_the_server: everywhere,
         a_future_dropped_after_its_first_poll_leaves_nothing: everywhere,
         a_future_that_was_never_polled_does_nothing: everywhere,
         a_future_dropped_in_the_instant_of_the_grant_leaves_nothing: everywhere,
-        a_future_dropped_between_grant_and_poll_leaves_nothing: servers,
+        a_future_dropped_between_grant_and_poll_leaves_nothing: processes,
         a_request_dropped_in_line_is_passed_over: everywhere,
         the_next_in_line_takes_a_dropped_wait_over: everywhere,
     }
     shared {
         readers_hold_together: shared_mode,
-        readers_of_two_processes_hold_together: shared_mode_of_servers,
+        readers_of_two_processes_hold_together: shared_mode_of_processes,
         a_reader_keeps_writers_out: shared_mode,
         a_writer_keeps_readers_out: shared_mode,
         a_writer_waits_for_the_last_reader: shared_mode,
@@ -120,7 +120,7 @@ table::contract! {
     observing {
         observers_hear_of_every_hold_of_a_killed_session: sessions,
         observers_hear_of_a_loss_that_the_release_finds: sessions,
-        observers_hear_of_a_wait_and_its_end: servers,
+        observers_hear_of_a_wait_and_its_end: processes,
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
     }
@@ -128,9 +128,9 @@ table::contract! {
         a_cut_off_holder_is_told_before_others_get_in: servers,
         a_cut_off_holder_that_had_waited_is_told_before_others_get_in: servers,
         a_cut_off_body_is_stopped_before_others_get_in: servers,
-        s1_a_stopped_process_wakes_up_without_the_lock: servers,
-        a_hold_outlasts_the_limit: servers,
-        s3_a_wait_outlasts_the_limit: servers,
+        s1_a_stopped_process_wakes_up_without_the_lock: processes,
+        a_hold_outlasts_the_limit: processes,
+        s3_a_wait_outlasts_the_limit: processes,
     }
     runtimes {
         a_plain_thread: everywhere,
@@ -148,7 +148,7 @@ table::contract! {
         invalid_texts_are_refused: everywhere,
         locks_have_their_documented_names: sessions,
         the_default_namespace_is_the_documented_one: sessions,
-        b5_namespaces_keep_programs_apart: servers,
+        b5_namespaces_keep_programs_apart: processes,
     }
     asking {
         locked_tells_of_holders_everywhere: everywhere,
@@ -176,7 +176,7 @@ table::contract! {
         busy_names_the_owner_of_the_lease: leases,
         tokens_grow_with_each_holder: leases,
         a_killed_process_frees_its_leases_after_their_ttl: leases,
-        a_killed_connection_costs_no_lease: leases,
+        a_killed_connection_costs_no_lease: server_leases,
         a_restart_of_the_server_costs_no_lease: own_leases,
         a_lease_that_is_not_renewed_is_lost_after_its_ttl: leases,
         a_lease_can_be_renewed_by_hand: leases,
@@ -187,12 +187,12 @@ table::contract! {
     rules {
         s1_the_server_ends_keeper_and_waiter_of_a_silent_process: sessions,
         s3_a_body_may_build_an_index_concurrently_while_others_wait: own_postgres,
-        b6_a_cancellation_comes_before_the_next_request: servers,
+        b6_a_cancellation_comes_before_the_next_request: processes,
     }
     races {
-        ten_thousand_dropped_acquisitions_leave_nothing: servers,
-        grants_and_drops_that_coincide_leave_nothing: servers,
-        releases_and_hand_overs_that_coincide_leave_nothing: servers,
+        ten_thousand_dropped_acquisitions_leave_nothing: processes,
+        grants_and_drops_that_coincide_leave_nothing: processes,
+        releases_and_hand_overs_that_coincide_leave_nothing: processes,
         a_connection_that_is_lost_at_any_step_leaves_nothing: sessions,
     }
     connections {

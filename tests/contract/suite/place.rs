@@ -17,6 +17,8 @@ pub(crate) enum Place {
     MariaDbLease,
     /// Leases in a table of MySQL.
     MySqlLease,
+    /// Leases in a file of SQLite.
+    Sqlite,
 }
 
 /// How a server is talked to.
@@ -27,7 +29,7 @@ pub(crate) enum Family {
 }
 
 impl Place {
-    pub(crate) const ALL: [Place; 7] = [
+    pub(crate) const ALL: [Place; 8] = [
         Place::Memory,
         Place::Postgres,
         Place::MariaDb,
@@ -35,6 +37,17 @@ impl Place {
         Place::PostgresLease,
         Place::MariaDbLease,
         Place::MySqlLease,
+        Place::Sqlite,
+    ];
+    /// What other processes reach.
+    pub(crate) const PROCESSES: [Place; 7] = [
+        Place::Postgres,
+        Place::MariaDb,
+        Place::MySql,
+        Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
+        Place::Sqlite,
     ];
     pub(crate) const SERVERS: [Place; 6] = [
         Place::Postgres,
@@ -47,13 +60,20 @@ impl Place {
     /// Where sessions hold the locks.
     pub(crate) const SESSIONS: [Place; 3] = [Place::Postgres, Place::MariaDb, Place::MySql];
     /// Where rows of a table do.
-    pub(crate) const LEASES: [Place; 3] =
+    pub(crate) const LEASES: [Place; 4] = [
+        Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
+        Place::Sqlite,
+    ];
+    /// Where those rows are on a server.
+    pub(crate) const SERVER_LEASES: [Place; 3] =
         [Place::PostgresLease, Place::MariaDbLease, Place::MySqlLease];
 
     /// The kind of server, where there is one.
     pub(crate) fn kind(self) -> Option<Kind> {
         match self {
-            Place::Memory => None,
+            Place::Memory | Place::Sqlite => None,
             Place::Postgres | Place::PostgresLease => Some(Kind::Postgres),
             Place::MariaDb | Place::MariaDbLease => Some(Kind::MariaDb),
             Place::MySql | Place::MySqlLease => Some(Kind::MySql),
@@ -63,7 +83,7 @@ impl Place {
     /// How the server is talked to, where there is one.
     pub(crate) fn family(self) -> Option<Family> {
         match self {
-            Place::Memory => None,
+            Place::Memory | Place::Sqlite => None,
             Place::Postgres | Place::PostgresLease => Some(Family::Postgres),
             Place::MariaDb | Place::MySql | Place::MariaDbLease | Place::MySqlLease => {
                 Some(Family::MySql)
@@ -79,6 +99,7 @@ impl Place {
             // Either scheme leads to either server; the server itself says what it is.
             Place::MariaDb => &["mariadb://"],
             Place::MySql => &["mysql://"],
+            Place::Sqlite => &["sqlite:"],
             // An option asks for leases, not the scheme.
             Place::PostgresLease | Place::MariaDbLease | Place::MySqlLease => &[],
         }
@@ -111,6 +132,7 @@ impl fmt::Display for Place {
             Place::PostgresLease => "postgres-lease",
             Place::MariaDbLease => "mariadb-lease",
             Place::MySqlLease => "mysql-lease",
+            Place::Sqlite => "sqlite",
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,6 +22,9 @@ use crate::worker::Worker;
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// The file of SQLite in a test's directory.
+const FILE: &str = "locks.db";
+
 /// Names that no other behaviour uses: they run side by side, on the same servers.
 pub(crate) struct Site {
     place: Place,
@@ -32,6 +36,8 @@ pub(crate) struct Site {
     dsn: String,
     admin: Option<Admin>,
     server: Option<Mutex<Server>>,
+    /// The directory of a file of SQLite.
+    directory: Option<PathBuf>,
     lockers: Mutex<Vec<Locker>>,
     /// Namespace and key of every lock that was asked for.
     used: Mutex<Vec<(String, String)>>,
@@ -59,7 +65,7 @@ impl Site {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let tag = format!("c{}x{count}", std::process::id());
         let admin = place.family().map(|family| Admin::new(family, admin));
-        let mut account = USER.to_owned();
+        let (mut account, mut made) = (USER.to_owned(), None);
         let dsn = match (place.family(), &admin) {
             // On a server of its own the test is alone. (And an account does not survive a crash: the servers of
             // tests write nothing through.)
@@ -69,6 +75,13 @@ impl Site {
                 as_account(&url, &account)?
             }
             (Some(_), _) => url,
+            (None, _) if place == Place::Sqlite => {
+                let directory = std::env::temp_dir().join(format!("dlock-contract-file-{tag}"));
+                std::fs::create_dir(&directory)?;
+                let file = format!("sqlite:{}", directory.join(FILE).display());
+                made = Some(directory);
+                file
+            }
             (None, _) => format!("memory:{tag}"),
         };
         let dsn = if place.is_lease() {
@@ -83,6 +96,7 @@ impl Site {
             dsn,
             admin,
             server: server.map(Mutex::new),
+            directory: made,
             lockers: Mutex::default(),
             used: Mutex::default(),
             workers: AtomicU32::new(0),
@@ -171,7 +185,7 @@ impl Site {
     /// The sessions of this test that wait in the server's queue.
     pub(crate) fn waiters(&self) -> Vec<i64> {
         if self.place.is_lease() {
-            return leases::waiters(self.admin(), &self.tag);
+            return leases::waiters(&self.lease_rows(&self.tag));
         }
         self.admin().waiters(&self.mark())
     }
@@ -192,9 +206,17 @@ impl Site {
     /// The sessions that hold a key of this test; of leases: their tokens.
     pub(crate) fn holders(&self, key: &str) -> Vec<i64> {
         if self.place.is_lease() {
-            return leases::tokens(self.admin(), &self.tag, key);
+            return leases::tokens(&self.lease_rows(&self.tag), key);
         }
         self.admin().holders(&self.name(key))
+    }
+
+    /// The rows of leases in a namespace.
+    fn lease_rows(&self, namespace: &str) -> Vec<leases::Row> {
+        match &self.directory {
+            Some(directory) => leases::in_file(&directory.join(FILE), namespace),
+            None => leases::on_server(self.admin(), namespace),
+        }
     }
 
     /// The server of this test's own.
@@ -250,7 +272,7 @@ impl Site {
     /// Returns when that many sessions of this test wait in the server's queue. Memory has no such view: there, whoever
     /// was polled once is in line.
     pub(crate) fn until_waiting(&self, count: usize) {
-        if self.admin.is_some() {
+        if self.place != Place::Memory {
             until(&format!("{count} sessions wait on the server"), || {
                 self.waiters().len() == count
             });
@@ -268,6 +290,9 @@ impl Site {
         {
             admin.rows(&format!("DROP USER '{}'@'%'", self.account))?;
         }
+        if let Some(directory) = &self.directory {
+            std::fs::remove_dir_all(directory)?;
+        }
         locks.and(sessions)
     }
 
@@ -276,25 +301,25 @@ impl Site {
         let mut used = std::mem::take(&mut *lock(&self.used));
         used.sort();
         used.dedup();
-        let Some(admin) = &self.admin else {
+        if self.place == Place::Memory {
             let probe = Locker::connect_blocking(self.config())?;
             for (_, key) in used {
                 let free = || matches!(probe.lock(&*key).try_acquire_blocking(), Ok(Some(_)));
                 check(&format!("{key:?} is free"), free)?;
             }
             return Ok(());
-        };
+        }
         check("nobody waits", || self.waiters().is_empty())?;
         for (namespace, key) in used {
             if self.place.is_lease() {
                 check(&format!("{key:?} is free"), || {
-                    leases::tokens(admin, &namespace, &key).is_empty()
+                    leases::tokens(&self.lease_rows(&namespace), &key).is_empty()
                 })?;
                 continue;
             }
             let name = names::on_server(self.family(), &namespace, &key);
             check(&format!("{key:?} is free"), || {
-                admin.holders(&name).is_empty()
+                self.admin().holders(&name).is_empty()
             })?;
         }
         Ok(())

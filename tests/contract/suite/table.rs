@@ -33,7 +33,10 @@ pub(crate) struct Behaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     everywhere,
-    /// Memory has no connections, no other processes and no network.
+    /// Memory reaches no other process.
+    processes,
+    /// Memory has no connections, no other processes and no network; a file of SQLite has no connections that a network or
+    /// an administrator could cut, and its name is not one of another library's.
     servers,
     /// As `servers`, on a server that the behaviour may break.
     own_server,
@@ -43,13 +46,15 @@ pub(crate) enum Scope {
     own_sessions,
     /// What only leases have: tokens, a ttl, rows.
     leases,
+    /// As `leases`, with connections that can be cut.
+    server_leases,
     /// As `leases`, on a server that the behaviour may break.
     own_leases,
-    /// MySQL and MariaDB have no notifications.
+    /// MySQL, MariaDB and SQLite have no notifications.
     woken_leases,
     shared_mode,
     /// With other processes, which memory does not reach.
-    shared_mode_of_servers,
+    shared_mode_of_processes,
     /// The named locks of MySQL and MariaDB are exclusive only.
     named_locks,
     /// As `named_locks`, on a server that the behaviour may break.
@@ -62,15 +67,17 @@ pub(crate) enum Scope {
 
 impl Scope {
     fn includes(self, place: Place) -> bool {
-        let is_server = place != Place::Memory;
+        let is_server = place.kind().is_some();
         match self {
             Scope::everywhere => true,
+            Scope::processes => place != Place::Memory,
             Scope::servers | Scope::own_server => is_server,
             Scope::sessions | Scope::own_sessions => is_server && !place.is_lease(),
-            Scope::leases | Scope::own_leases => place.is_lease(),
+            Scope::leases => place.is_lease(),
+            Scope::server_leases | Scope::own_leases => is_server && place.is_lease(),
             Scope::woken_leases => place == Place::PostgresLease,
             Scope::shared_mode => place.has_shared_mode(),
-            Scope::shared_mode_of_servers => is_server && place.has_shared_mode(),
+            Scope::shared_mode_of_processes => place != Place::Memory && place.has_shared_mode(),
             Scope::named_locks | Scope::own_named_locks => {
                 place.family() == Some(Family::MySql) && !place.is_lease()
             }
@@ -127,9 +134,11 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
     for behaviour in behaviours {
         let places: &[Place] = match behaviour.scope {
             Scope::everywhere => &Place::ALL,
+            Scope::processes => &Place::PROCESSES,
             Scope::servers | Scope::own_server => &Place::SERVERS,
             Scope::sessions | Scope::own_sessions => &Place::SESSIONS,
-            Scope::leases | Scope::own_leases => &Place::LEASES,
+            Scope::leases => &Place::LEASES,
+            Scope::server_leases | Scope::own_leases => &Place::SERVER_LEASES,
             Scope::woken_leases => &[Place::PostgresLease],
             Scope::shared_mode => &[
                 Place::Memory,
@@ -137,12 +146,14 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
                 Place::PostgresLease,
                 Place::MariaDbLease,
                 Place::MySqlLease,
+                Place::Sqlite,
             ],
-            Scope::shared_mode_of_servers => &[
+            Scope::shared_mode_of_processes => &[
                 Place::Postgres,
                 Place::PostgresLease,
                 Place::MariaDbLease,
                 Place::MySqlLease,
+                Place::Sqlite,
             ],
             Scope::postgres | Scope::own_postgres => &[Place::Postgres],
             Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],

@@ -95,16 +95,21 @@ impl Default for Statements {
                     CASE WHEN pg_advisory_unlock($1::int4, $2::int4)
                         THEN pg_try_advisory_lock($1::int4, $2::int4) ELSE false END",
             ),
-            // Without the right to see other users' sessions the address is NULL; a Unix socket has the port -1.
+            // Without the right to see other users' sessions the address and the start are NULL; a Unix socket has the
+            // port -1.
             holder: Cached::new(
-                "SELECT lock.pid, session.application_name,
+                "WITH locks AS (
+                    SELECT pid, granted FROM pg_locks
+                    WHERE locktype = 'advisory'
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND classid::int8 << 32 | objid::int8 = $1 AND objsubid = 1)
+                 SELECT lock.pid, session.application_name,
                     session.usename || coalesce('@' || host(session.client_addr),
-                        CASE WHEN session.client_port = -1 THEN '@[local]' END, '')
-                 FROM pg_locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
-                 WHERE lock.locktype = 'advisory' AND lock.granted
-                   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                   AND lock.classid::int8 << 32 | lock.objid::int8 = $1 AND lock.objsubid = 1
-                 ORDER BY lock.pid LIMIT 1",
+                        CASE WHEN session.client_port = -1 THEN '@[local]' END, ''),
+                    (extract(epoch FROM clock_timestamp() - session.backend_start) * 1000000)::int8,
+                    (SELECT count(*) FROM locks WHERE NOT granted AND pid <> ALL ($2::int8[]))
+                 FROM locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
+                 WHERE lock.granted ORDER BY lock.pid LIMIT 1",
             ),
         }
     }

@@ -132,7 +132,7 @@ fn every_number_is_found_again_in_the_servers_list_of_locks() {
             assert!(a.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
             assert!(!a.holds(number, Mode::Shared).await.unwrap(), "{number}");
             assert!(!b.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
-            assert!(b.holder(&key).await.unwrap().is_some(), "{number}");
+            assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{number}");
             assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
             assert!(!a.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
         }

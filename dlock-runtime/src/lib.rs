@@ -31,9 +31,9 @@ mod outcome;
 pub mod own;
 mod park;
 mod queue;
-mod scheme;
 #[cfg(dlock_sabotage)]
 mod sabotage;
+mod scheme;
 mod scope;
 mod taking;
 mod tenure;

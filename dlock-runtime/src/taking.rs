@@ -87,7 +87,11 @@ impl Taking {
         }
         let caller = frame::current();
         if manner.patience == Patience::Forever && (caller.is_some() || keys.len() > 1) {
-            manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
+            let asked = Instant::now();
+            manner.patience = Patience::Until {
+                asked,
+                deadline: asked + NESTED_PATIENCE,
+            };
         }
         let wanted = |key| {
             let key = Key(key);

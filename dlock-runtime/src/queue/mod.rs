@@ -34,15 +34,14 @@ use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
-use refusal::Refusal;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// One try; the server has until the moment given to answer it.
     OneTry { answer_by: Instant },
-    /// Until a moment.
-    Until(Instant),
+    /// Until a moment; the time counts from when the caller asked.
+    Until { asked: Instant, deadline: Instant },
     /// Without limit.
     Forever,
 }
@@ -51,7 +50,7 @@ impl Patience {
     fn deadline(self) -> Option<Instant> {
         match self {
             Patience::OneTry { answer_by } => Some(answer_by),
-            Patience::Until(deadline) => Some(deadline),
+            Patience::Until { deadline, .. } => Some(deadline),
             Patience::Forever => None,
         }
     }
@@ -262,9 +261,7 @@ impl Queue {
         for waiting in granted {
             let _ = waiting.reply.send(Ok(vitality.clone()));
         }
-        for waiting in refused {
-            self.refuse(key, waiting, Refusal::HeldHere);
-        }
+        self.refuse_all(key, refused);
     }
 
     /// The first request for a name that nobody in this process holds or waits for.
@@ -408,9 +405,7 @@ impl Queue {
                     // Whoever is gone meanwhile still has its place, and leaving the place gives back.
                     let _ = waiting.reply.send(Ok(vitality.clone()));
                 }
-                for waiting in refused {
-                    self.refuse(key, waiting, Refusal::HeldHere);
-                }
+                self.refuse_all(key, refused);
             }
             Err(nobody) => {
                 drop(table);

@@ -56,6 +56,8 @@ table::contract! {
         a_wait_behind_this_process_is_never_shorter_than_asked: everywhere,
         busy_names_the_program_and_the_session_that_holds: sessions,
         busy_names_this_process: everywhere,
+        busy_counts_those_who_wait_in_this_process: everywhere,
+        busy_counts_those_who_wait_in_other_processes: everywhere,
     }
     order {
         a_process_serves_its_requests_in_order: everywhere,

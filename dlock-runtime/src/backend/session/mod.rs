@@ -180,7 +180,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
                 source: None,
             })?;
             let key = key.clone();
-            let asked = async move { keeper.ask(keeper.session().holder(&key)).await };
+            let mut own = self.waiters.out();
+            own.push(keeper.session().id());
+            let asked = async move { keeper.ask(keeper.session().holder(&key, &own)).await };
             match to_its_end(asked).await {
                 Ok(holder) => Ok(holder),
                 // The server answered, though not the question.

@@ -3,7 +3,9 @@
 mod lease;
 mod program;
 
-pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use lease::LeaseSettings;
+pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;

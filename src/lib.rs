@@ -91,7 +91,7 @@ pub use dlock_runtime::{
 };
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use dlock_runtime::own;
+pub use dlock_runtime::{lease, own};
 
 #[doc(hidden)]
 pub use dlock_runtime::__private;

@@ -1,6 +1,9 @@
 //! What the user can set.
 
+mod lease;
 mod program;
+
+pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,6 +47,7 @@ pub struct Config {
     hand_over: HandOver,
     allowed: Hazards,
     key_scheme: KeyScheme,
+    lease: LeaseOptions,
 }
 
 impl Config {
@@ -69,6 +73,7 @@ impl Config {
             hand_over_time,
             allow,
             key_scheme,
+            lease,
         } = options;
         Ok(Config {
             endpoint,
@@ -88,6 +93,7 @@ impl Config {
             },
             allowed: allow.unwrap_or_default(),
             key_scheme: key_scheme.unwrap_or_default(),
+            lease,
         })
     }
 
@@ -274,7 +280,14 @@ impl Config {
             .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
     }
 
+    /// Each holder of a lease gets a fencing token of its own, which a hand-over would not give.
     pub(crate) fn get_hand_over(&self) -> HandOver {
+        if self.is_lease() {
+            return HandOver {
+                times: 0,
+                time: Duration::ZERO,
+            };
+        }
         self.hand_over
     }
 
@@ -365,6 +378,11 @@ impl Config {
                 "the application_name is empty or has a NUL character: write a name, or leave it out",
             ));
         }
+        self.check_lease()?;
+        if self.is_lease() {
+            // A socket that is given up frees no lease.
+            return Ok(());
+        }
         self.endpoint.check(limit)
     }
 }
@@ -407,6 +425,7 @@ impl fmt::Debug for Config {
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
             .field("key_scheme", &self.key_scheme)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

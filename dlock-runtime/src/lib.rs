@@ -21,6 +21,8 @@ mod hazard;
 mod hold;
 mod io;
 mod key;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod lease;
 mod lock;
 mod locker;
 pub mod observer;
@@ -30,6 +32,8 @@ pub mod own;
 mod park;
 mod queue;
 mod scheme;
+#[cfg(dlock_sabotage)]
+mod sabotage;
 mod scope;
 mod taking;
 mod tenure;

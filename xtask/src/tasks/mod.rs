@@ -8,3 +8,4 @@ mod interop;
 mod rust_version;
 pub(crate) mod servers;
 pub(crate) mod test;
+pub(crate) mod torture;

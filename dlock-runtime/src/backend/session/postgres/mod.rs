@@ -1,6 +1,6 @@
 //! PostgreSQL: advisory locks of the session.
 
-mod backend_key;
+pub(crate) mod backend_key;
 pub(crate) mod errors;
 mod settings;
 mod statements;
@@ -307,6 +307,12 @@ impl Session for PostgresSession {
         let milliseconds = lock_timeout(at_most).to_string();
         match self.row(statement, &params(key, &[&milliseconds])).await {
             Ok(_) => Ok(Wait::Granted),
+            #[cfg(dlock_sabotage)]
+            Err(error)
+                if errors::is_time_out(&error) && crate::sabotage::is_on("believed-time-out") =>
+            {
+                Ok(Wait::TimedOut)
+            }
             Err(error) if errors::proves_nothing(&error) => {
                 if self.holds(key, mode).await? {
                     #[cfg(test)]

@@ -89,6 +89,9 @@ pub use dlock_runtime::{
     WouldDeadlock, assert_locked, check, current, init, init_with, locker, observer, shutdown,
 };
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use dlock_runtime::lease;
+
 #[doc(hidden)]
 pub use dlock_runtime::__private;
 

@@ -9,6 +9,8 @@ use crate::diagnostics::Problems;
 use crate::function::{rename_self, self_value};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 /// The longest key, in bytes.

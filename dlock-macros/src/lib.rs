@@ -12,6 +12,8 @@ mod driven_future;
 mod duration;
 mod expand;
 mod function;
+#[cfg(test)]
+mod fuzz;
 mod impl_block;
 mod key;
 mod tail_future;

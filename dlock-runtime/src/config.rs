@@ -1,6 +1,9 @@
 //! What the user can set.
 
+mod lease;
 mod program;
+
+pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,6 +45,7 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    lease: LeaseOptions,
 }
 
 impl Config {
@@ -66,6 +70,7 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            lease,
         } = options;
         Ok(Config {
             endpoint,
@@ -84,6 +89,7 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            lease,
         })
     }
 
@@ -261,7 +267,14 @@ impl Config {
             .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
     }
 
+    /// Each holder of a lease gets a fencing token of its own, which a hand-over would not give.
     pub(crate) fn get_hand_over(&self) -> HandOver {
+        if self.is_lease() {
+            return HandOver {
+                times: 0,
+                time: Duration::ZERO,
+            };
+        }
         self.hand_over
     }
 
@@ -347,6 +360,11 @@ impl Config {
                 "the application_name is empty or has a NUL character: write a name, or leave it out",
             ));
         }
+        self.check_lease()?;
+        if self.is_lease() {
+            // A socket that is given up frees no lease.
+            return Ok(());
+        }
         self.endpoint.check(limit)
     }
 }
@@ -364,6 +382,7 @@ impl fmt::Debug for Config {
             .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

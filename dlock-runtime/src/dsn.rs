@@ -12,6 +12,7 @@
 //! weaker than its DSN says is worse than a start that fails. **A message never shows a password**, also not a piece of
 //! one that a missing percent-encoding let slip into another part: see [`split`] for what counts as certain.
 
+mod lease;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;
@@ -142,5 +143,7 @@ fn mysql_dsn(_: &str) -> Result<(Endpoint, Options), InitError> {
     ))
 }
 
+#[cfg(all(test, feature = "postgres", feature = "mysql", feature = "tls"))]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What can go wrong: [`Error`] for locking, [`InitError`] for start-up.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,12 +288,31 @@ impl fmt::Display for Holder {
         if self.this_process {
             return f.write_str("this process");
         }
-        f.write_str(self.program.as_deref().unwrap_or("another program"))?;
+        write!(
+            f,
+            "{}",
+            OneLine(self.program.as_deref().unwrap_or("another program"))
+        )?;
         if let Some(client) = &self.client {
-            write!(f, ", {client}")?;
+            write!(f, ", {}", OneLine(client))?;
         }
         if let Some(session) = self.session {
             write!(f, ", session {session}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows what another program says of itself: it must not break the line, or turn the text around it.
+struct OneLine<'t>(&'t str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
         }
         Ok(())
     }

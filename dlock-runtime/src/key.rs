@@ -155,7 +155,7 @@ impl Key {
     pub(crate) fn new(text: impl Into<KeyText>) -> Result<Key, Error> {
         let text = text.into();
         let rule = if text.is_empty() {
-            "a key has at least one character"
+            "a key has at least one character; name the lock"
         } else if text.len() > Key::MAX_BYTES {
             "a key has at most 1024 bytes; shorten it, or use a digest of it"
         } else if text.contains('\0') {

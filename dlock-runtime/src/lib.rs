@@ -13,12 +13,16 @@ mod dsn;
 mod endpoint;
 mod entry;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod global;
 mod guard;
 mod hazard;
 mod hold;
 mod io;
 mod key;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod lease;
 mod lock;
 mod locker;
 pub mod observer;

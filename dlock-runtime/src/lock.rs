@@ -47,8 +47,8 @@ impl Lock {
         self
     }
 
-    /// Takes the lock in shared mode: others may hold it at the same time, if they take it shared too. PostgreSQL
-    /// and the memory backend have this mode; on MySQL and MariaDB acquiring is [`Error::Unsupported`].
+    /// Takes the lock in shared mode: others may hold it at the same time, if they take it shared too. PostgreSQL,
+    /// leases and the memory backend have this mode; with named locks of MySQL and MariaDB acquiring is [`Error::Unsupported`].
     pub fn shared(mut self) -> Lock {
         self.mode = Mode::Shared;
         self
@@ -164,6 +164,7 @@ impl Lock {
             body: None,
             reentrant: false,
             parks: false,
+            ttl: None,
         }
     }
 

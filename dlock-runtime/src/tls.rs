@@ -96,5 +96,25 @@ impl Settings {
     }
 }
 
+/// Adds to the reason of a failed connection what can be done about it, where TLS is what failed. `offers_none`: the
+/// server has no TLS, or somebody between says so.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn advise(
+    reason: String,
+    error: &(dyn std::error::Error + 'static),
+    offers_none: bool,
+) -> String {
+    if offers_none {
+        return format!("{reason}; switch TLS on at the server");
+    }
+    #[cfg(feature = "tls")]
+    if let Some(advice) = verify::advice(error) {
+        return format!("{reason}; {advice}");
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = error;
+    reason
+}
+
 #[cfg(all(test, feature = "tls"))]
 mod tests;

@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::tasks::{ci, servers, test};
+use crate::tasks::{ci, fuzz, servers, test};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -18,6 +18,8 @@ usage: cargo xtask <task>
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
   test --clusters [args…]
                    the tests of poolers, clusters and other releases, which start their own servers
+  fuzz [--inputs N] [--seed S] [property]
+                   the properties of everything that reads foreign text, over a million inputs each
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -43,6 +45,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "env"] => servers::env(),
         ["test", "--clusters", rest @ ..] => test::run_clusters(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{USAGE}");

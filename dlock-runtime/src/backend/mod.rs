@@ -1,5 +1,7 @@
 //! What a strategy does for the queue: take a lock, give it back, say who has it.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) mod lease;
 mod memory;
 mod open;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::lease;
 use super::query::Query;
+use crate::config::LeaseOptions;
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::timeout::Timeout;
@@ -21,6 +23,7 @@ pub(crate) struct Options {
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
+    pub(crate) lease: LeaseOptions,
 }
 
 impl Options {
@@ -40,13 +43,16 @@ impl Options {
         "allow",
     ];
 
+    /// The options that leases take besides, for messages.
+    pub(super) const OF_LEASES: &[&str] = lease::NAMES;
+
     /// The options that have an effect without a server.
     pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
 
     /// Takes the options that every server has.
     pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
-        take_strategy(query)?;
-        Ok(Options {
+        let options = Options {
+            lease: lease::take(query)?,
             connect_timeout: query.take_as(&["connect_timeout"], DURATION, duration)?,
             limit: query.take_as(&["limit"], DURATION, duration)?,
             heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
@@ -57,7 +63,9 @@ impl Options {
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             ..Options::of_memory(query)?
-        })
+        };
+        lease::check(&options)?;
+        Ok(options)
     }
 
     /// Takes the options that have an effect without a server.
@@ -70,22 +78,9 @@ impl Options {
     }
 }
 
-const DURATION: &str = "seconds (10, 2.5) or a number with a unit (500ms, 2s, 1m, 1h)";
+pub(super) const DURATION: &str = "seconds (10, 2.5) or a number with a unit (500ms, 2s, 1m, 1h)";
 const TIMEOUT: &str =
     "seconds (10, 2.5; 0 is one try), a number with a unit (500ms, 2s, 1m, 1h), or none";
-
-fn take_strategy(query: &mut Query) -> Result<(), InitError> {
-    let names = &["strategy"];
-    match query.take(names)?.as_deref() {
-        None | Some("session") => Ok(()),
-        Some(value @ "lease") => Err(query.wrong_value(
-            names,
-            value,
-            "session (leases are not available in this version)",
-        )),
-        Some(value) => Err(query.wrong_value(names, value, "session")),
-    }
-}
 
 fn hazards() -> String {
     let names = Hazard::ALL.map(Hazard::name).join(", ");
@@ -99,22 +94,40 @@ fn timeout(text: &str) -> Option<Timeout> {
     }
 }
 
-/// Reads a duration, exact to the millisecond.
+/// Reads a duration, exactly: no floating point on the way. What is finer than a nanosecond is cut off.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3600 * SECOND,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
-    Duration::try_from_secs_f64(number * seconds).ok()
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    // More digits than these do not make a nanosecond, also of an hour.
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = fraction.parse::<u128>().unwrap_or(0) * unit / scale;
+    let total = whole.checked_mul(unit)?.checked_add(parts)?;
+    Some(Duration::new(
+        u64::try_from(total / SECOND).ok()?,
+        u32::try_from(total % SECOND).ok()?,
+    ))
 }
+
+const SECOND: u128 = 1_000_000_000;
 
 /// Reads a whole number without a sign.
 pub(super) fn whole<T: std::str::FromStr>(text: &str) -> Option<T> {

@@ -81,13 +81,13 @@ fn split_hosts(text: &str, has_credentials: bool) -> Result<Vec<HostPort>, InitE
 
 fn split_host(text: &str, has_credentials: bool) -> Result<HostPort, InitError> {
     let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
-        let (host, port) = bracketed
-            .split_once(']')
-            .ok_or_else(|| bad("an address in the DSN has a '[' without a ']'"))?;
+        let (host, port) = bracketed.split_once(']').ok_or_else(|| {
+            bad("an address in the DSN has a '[' without a ']': write [::1], for instance")
+        })?;
         let port = match port.strip_prefix(':') {
             None if !port.is_empty() => {
                 return Err(bad(
-                    "after the ']' of an address the DSN has something else than ':' and a port",
+                    "after the ']' of an address the DSN has something else than ':' and a port: write [::1]:5432, for instance",
                 ));
             }
             port => port,
@@ -97,7 +97,7 @@ fn split_host(text: &str, has_credentials: bool) -> Result<HostPort, InitError> 
         let address = host.split_once('%').map_or(&*host, |(address, _)| address);
         if !matches!(address.parse(), Ok(IpAddr::V6(_))) {
             return Err(bad(
-                "between the '[' and the ']' of the DSN there is no IPv6 address",
+                "between the '[' and the ']' of the DSN there is no IPv6 address: write [::1], for instance, and a name without brackets",
             ));
         }
         (host, port)
@@ -179,11 +179,13 @@ pub(super) fn decode(text: &str, what: &str) -> Result<String, InitError> {
         .map(Cow::into_owned)
         .map_err(|_| {
             bad(format!(
-                "the {what} in the DSN is not UTF-8 once it is decoded"
+                "the {what} in the DSN is not UTF-8 once it is decoded: encode the bytes of its UTF-8 form"
             ))
         })?;
     if decoded.contains('\0') {
-        return Err(bad(format!("the {what} in the DSN has a NUL character")));
+        return Err(bad(format!(
+            "the {what} in the DSN has a NUL character: remove it"
+        )));
     }
     Ok(decoded)
 }

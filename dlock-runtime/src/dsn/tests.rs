@@ -3,6 +3,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::capabilities::Strategy;
+use crate::config::LeaseOptions;
 use crate::hazard::Hazards;
 use crate::timeout::Timeout;
 
@@ -108,6 +110,10 @@ fn dlocks_own_options_are_read() {
         hand_over: Some(0),
         hand_over_time: Some(Duration::from_millis(5)),
         allow: Hazards::parse("no-exclusion,standby"),
+        lease: LeaseOptions {
+            strategy: Some(Strategy::Session),
+            ..LeaseOptions::default()
+        },
     };
     for scheme in ["postgres", "postgresql", "mysql", "mariadb", "MySQL"] {
         let (_, options) = parse(&format!("{scheme}://u@h/db?{query}")).expect("a good DSN");
@@ -133,11 +139,7 @@ fn a_wrong_option_is_named_with_what_is_allowed() {
             ("allow=pooler", &["\"pooler\"", "allow", "no-exclusion"]),
             ("allow=standby,all", &["allow", "galera"]),
             ("allow=", &["\"\"", "allow", "unproved"]),
-            (
-                "strategy=lease",
-                &["\"lease\"", "strategy", "session", "not available"],
-            ),
-            ("strategy=x", &["\"x\"", "strategy", "session"]),
+            ("strategy=x", &["\"x\"", "strategy", "session or lease"]),
             (
                 "tiemout=1",
                 &["unknown option \"tiemout\"", "timeout", "limit", "strategy"],

@@ -1,8 +1,10 @@
 //! A MySQL or MariaDB server.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use mysql_async::{Conn, Error, Opts, OptsBuilder};
 
 use crate::error::InitError;
@@ -20,6 +22,9 @@ pub(crate) enum MySqlPlace {
         port: u16,
     },
 }
+
+const NOT_UNDERSTOOD: &str = "the server asks for a way to log in that is not known here, such as MariaDB's ed25519 or parsec: \
+    use an account with mysql_native_password or caching_sha2_password";
 
 /// A MySQL or MariaDB server.
 #[derive(Clone)]
@@ -69,7 +74,17 @@ impl MySqlEndpoint {
     }
 
     /// Opens a connection.
+    ///
+    /// The driver panics over a server that asks for a login which it was not built with (MariaDB's `ed25519` and
+    /// `parsec`), and a panic would end the thread of every connection.
     pub(crate) async fn connect(&self) -> Result<Conn, Error> {
+        let opening = AssertUnwindSafe(self.open()).catch_unwind();
+        opening
+            .await
+            .unwrap_or_else(|_| Err(Error::Other(NOT_UNDERSTOOD.into())))
+    }
+
+    async fn open(&self) -> Result<Conn, Error> {
         #[cfg(feature = "tls")]
         if self.tls.tries_tls() {
             return self.connector.connect(&self.opts).await;
@@ -80,6 +95,11 @@ impl MySqlEndpoint {
     #[cfg(test)]
     pub(crate) fn opts(&self) -> &Opts {
         &self.opts
+    }
+
+    #[cfg(all(test, feature = "tls"))]
+    pub(crate) fn tls(&self) -> &Settings {
+        &self.tls
     }
 
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps))]

@@ -344,6 +344,10 @@ impl Backend for Mute {
         .boxed()
     }
 
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
+
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         let trouble = Trouble {
             reason: "the connection is lost".into(),

@@ -4,7 +4,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Verifies the chain, where there are roots, and never the name.
@@ -66,6 +69,37 @@ impl ServerCertVerifier for Lenient {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// What can be done about an error of TLS, where that can be told.
+pub(super) fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use CertificateError as Bad;
+    Some(match tls_error(error)? {
+        Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "name the file of the server's certificate authority with sslrootcert (MySQL: ssl-ca)"
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "write a name that the server's certificate is made out to as the host"
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => "renew the server's certificate, or set the clock of this machine right",
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired,
+        ) => {
+            "the server does not take the client's certificate: write another as sslcert and sslkey (MySQL: ssl-cert and ssl-key)"
+        }
+        _ => return None,
+    })
 }
 
 /// The error of the TLS library behind a driver's.

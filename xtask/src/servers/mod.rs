@@ -28,9 +28,10 @@ mod server;
 mod setup;
 mod standby;
 mod template;
+mod tls;
 mod watchdog;
 
-pub use ask::{value, version};
+pub use ask::{Row, rows, value, version};
 pub use clock::FakeClock;
 pub use cluster::Cluster;
 pub use galera::Galera;
@@ -40,3 +41,4 @@ pub use pgbouncer::{PgBouncer, Pooling};
 pub use releases::Release;
 pub use server::Server;
 pub use setup::Setup;
+pub use tls::Tls;

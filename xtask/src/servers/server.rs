@@ -20,6 +20,7 @@ use super::{
     record::{Record, clean, halt, kept_name},
     setup::Plan,
     template,
+    tls::Tls,
 };
 use crate::ports;
 
@@ -35,6 +36,8 @@ pub struct Server {
     home: PathBuf,
     daemon: Option<Daemon>,
     fate: Fate,
+    /// What it is started with beside the usual options.
+    options: Vec<String>,
 }
 
 /// What becomes of a server.
@@ -94,6 +97,7 @@ impl Server {
             home,
             daemon: None,
             fate,
+            options: Vec::new(),
         };
         server
             .prepare()
@@ -154,6 +158,20 @@ impl Server {
     /// When it does not stop or start within a minute.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
+        self.start_again()
+    }
+
+    /// Starts the server again, with this TLS; `None`: with none at all, not even what it would make for itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not stop or start within a minute.
+    pub fn restart_with_tls(&mut self, tls: Option<&Tls>) -> Result<()> {
+        self.stop()?;
+        self.options = match tls {
+            Some(tls) => tls.install(self.kind, &self.site.run, self.plan.user)?,
+            None => Tls::without(self.kind),
+        };
         self.start_again()
     }
 
@@ -298,6 +316,7 @@ impl Server {
         command
             .args(&plan.arguments)
             .args(&plan.first_arguments)
+            .args(&self.options)
             .envs(plan.environment.iter().map(|(name, value)| (name, value)));
         if let Some(clock) = &plan.clock {
             clock.show_by_file(&mut command, &self.site.run)?;

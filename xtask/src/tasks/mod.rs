@@ -2,6 +2,7 @@
 
 pub(crate) mod ci;
 mod command;
+pub(crate) mod fuzz;
 mod rust_version;
 pub(crate) mod servers;
 pub(crate) mod test;

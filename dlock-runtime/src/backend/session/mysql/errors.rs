@@ -56,10 +56,13 @@ fn ends_the_session(code: u16) -> bool {
 
 /// Why a connection could not be opened.
 pub(super) fn connecting(error: Error) -> ConnectError {
-    let reason = describe(&error);
+    let offers_none = matches!(error, Error::Driver(Local::NoClientSslFlagFromServer));
+    let reason = crate::tls::advise(describe(&error), &error, offers_none);
     let refused_by_driver = matches!(
         error,
-        Error::Url(_)
+        // Ours, for a login that the driver cannot do.
+        Error::Other(_)
+            | Error::Url(_)
             | Error::Driver(
                 Local::UnknownAuthPlugin { .. }
                     | Local::MysqlOldPasswordDisabled

@@ -1,6 +1,6 @@
 //! PostgreSQL: advisory locks of the session.
 
-mod backend_key;
+pub(crate) mod backend_key;
 mod errors;
 mod settings;
 mod statements;

@@ -46,6 +46,10 @@ impl Backend for Played {
         async move { taken.await.expect("the schedule answers every errand") }.boxed()
     }
 
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
+
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
         std::future::ready(Ok(None)).boxed()
     }

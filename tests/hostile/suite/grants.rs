@@ -1,0 +1,210 @@
+//! What `docs/grants.md` says an account needs: accounts with that and nothing more.
+
+use std::time::Duration;
+
+use dlock::{Busy, Config, Error, Holder, InitError, Locker};
+use xtask::servers::{DATABASE, Kind, Server};
+
+use crate::place::{SOON, admin, connect, create_account, dsn, on_every_server, until, waiters};
+
+on_every_server! {
+    session_locks_need_a_login_and_nothing_else => session_locks;
+    the_holder_is_named_as_far_as_the_account_may_see => the_holder;
+}
+
+/// Takes from everybody what servers give to everybody.
+fn harden(server: &Server) {
+    if server.kind() == Kind::Postgres {
+        admin(
+            server,
+            &format!("REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC"),
+        );
+        admin(server, "REVOKE ALL ON SCHEMA public FROM PUBLIC");
+        admin(
+            server,
+            "REVOKE SELECT ON ALL TABLES IN SCHEMA information_schema FROM PUBLIC",
+        );
+    }
+}
+
+/// A DSN that an account without rights can connect with: MySQL and MariaDB let it into no database.
+fn bare_dsn(server: &Server, account: &str) -> String {
+    match server.kind() {
+        Kind::Postgres => dsn(server, "127.0.0.1", account, DATABASE, "limit=3"),
+        _ => dsn(
+            server,
+            "127.0.0.1",
+            account,
+            "",
+            &format!("limit=3&namespace={DATABASE}"),
+        ),
+    }
+}
+
+fn session_locks(server: &mut Server) {
+    harden(server);
+    create_account(server, "bare", "");
+    if server.kind() == Kind::Postgres {
+        // Not even to the database: the message says which right is missing.
+        let Err(InitError::LoginRefused { reason, .. }) = connect(&bare_dsn(server, "bare")) else {
+            panic!("without CONNECT nobody gets in");
+        };
+        assert!(
+            reason.contains("CONNECT") || reason.contains("permission denied"),
+            "{reason}"
+        );
+        admin(
+            server,
+            &format!("GRANT CONNECT ON DATABASE {DATABASE} TO bare"),
+        );
+    } else {
+        let with_database = dsn(server, "127.0.0.1", "bare", DATABASE, "");
+        let Err(InitError::LoginRefused { reason, .. }) = connect(&with_database) else {
+            panic!("an account without rights in a database does not get into it");
+        };
+        assert!(
+            reason.contains("1044") && reason.contains(DATABASE),
+            "{reason}"
+        );
+    }
+    let one = connect(&bare_dsn(server, "bare")).expect("a login suffices");
+    let other = connect(&bare_dsn(server, "bare")).expect("a login suffices");
+    // A try, a wait that is granted, one that times out, one that is called off, the release.
+    let guard = one
+        .lock("a")
+        .try_acquire_blocking()
+        .expect("may")
+        .expect("free");
+    assert!(
+        other
+            .lock("a")
+            .try_acquire_blocking()
+            .expect("may")
+            .is_none()
+    );
+    let busy = other
+        .lock("a")
+        .timeout(Duration::from_millis(100))
+        .acquire_blocking();
+    assert!(busy.expect_err("held").is_busy());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let lock = other.lock("a");
+        let waiting = tokio::spawn(async move { lock.acquire().await });
+        until("a session waits", || waiters(server, "bare") == 1);
+        waiting.abort();
+    });
+    until("the wait was called off", || waiters(server, "bare") == 0);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| other.lock("a").timeout(SOON).acquire_blocking());
+        until("a session waits", || waiters(server, "bare") == 1);
+        guard.release_blocking().expect("held to the end");
+        waiting
+            .join()
+            .expect("no panic")
+            .expect("granted")
+            .release_blocking()
+            .expect("held to the end");
+    });
+    if server.kind() == Kind::Postgres {
+        let reader = one
+            .lock("b")
+            .shared()
+            .try_acquire_blocking()
+            .expect("may")
+            .expect("free");
+        let second = other
+            .lock("b")
+            .shared()
+            .try_acquire_blocking()
+            .expect("may")
+            .expect("shared");
+        second.release_blocking().expect("held to the end");
+        reader.release_blocking().expect("held to the end");
+    }
+    // Sessions of the account itself need no right to be told of.
+    let guard = one.lock("a").acquire_blocking().expect("free");
+    let seen = told(&other);
+    let client = seen.client.expect("where it comes from");
+    assert!(client.starts_with("bare@127.0.0.1"), "{client}");
+    assert_eq!(seen.program.is_some(), server.kind() != Kind::MariaDb);
+    guard.release_blocking().expect("held to the end");
+    // Over several heartbeats, which are half a second apart here.
+    let guard = one.lock("c").acquire_blocking().expect("free");
+    std::thread::sleep(Duration::from_secs(4));
+    guard.check().expect("confirmed all the time");
+    guard.release_blocking().expect("held to the end");
+    // The same lock as for an account that may do more.
+    let rich = Config::from_dsn(&server.url())
+        .and_then(Locker::connect_blocking)
+        .expect("a locker");
+    let guard = one.lock("a").acquire_blocking().expect("free");
+    assert!(
+        rich.lock("a")
+            .try_acquire_blocking()
+            .expect("may")
+            .is_none()
+    );
+    guard.release_blocking().expect("held to the end");
+}
+
+/// Who is said to hold the lock `a`.
+fn told(locker: &Locker) -> Holder {
+    let tried = locker
+        .lock("a")
+        .timeout(Duration::from_millis(1))
+        .acquire_blocking();
+    let Err(Error::Busy(busy)) = tried else {
+        panic!("the lock is held");
+    };
+    let Busy { holder, .. } = &*busy;
+    holder
+        .clone()
+        .expect("the server tells the session at least")
+}
+
+fn the_holder(server: &mut Server) {
+    harden(server);
+    create_account(server, "bare", "");
+    if server.kind() == Kind::Postgres {
+        admin(
+            server,
+            &format!("GRANT CONNECT ON DATABASE {DATABASE} TO bare"),
+        );
+    }
+    let holder = Config::from_dsn(&server.url())
+        .expect("a DSN")
+        .application_name("the holder");
+    let holder = Locker::connect_blocking(holder).expect("a locker");
+    let guard = holder.lock("a").acquire_blocking().expect("free");
+    let told_to_bare =
+        |server: &Server| told(&connect(&bare_dsn(server, "bare")).expect("a login suffices"));
+    let seen = told_to_bare(server);
+    assert!(seen.session.is_some());
+    let (program, client) = (seen.program.as_deref(), seen.client.as_deref());
+    match server.kind() {
+        Kind::Postgres => {
+            assert_eq!((program, client), (Some("the holder"), Some("dlock")));
+            admin(server, "GRANT pg_read_all_stats TO bare");
+            let client = told_to_bare(server).client;
+            assert_eq!(client.as_deref(), Some("dlock@127.0.0.1"));
+        }
+        Kind::MariaDb | Kind::MySql => {
+            assert_eq!((program, client), (None, None));
+            admin(server, "GRANT PROCESS ON *.* TO 'bare'@'%'");
+            let seen = told_to_bare(server);
+            let client = seen.client.expect("where it comes from");
+            assert!(client.starts_with("dlock@127.0.0.1:"), "{client}");
+            assert_eq!(seen.program, None);
+        }
+    }
+    if server.kind() == Kind::MySql {
+        admin(
+            server,
+            "GRANT SELECT ON performance_schema.session_connect_attrs TO 'bare'@'%'",
+        );
+        let program = told_to_bare(server).program.expect("its name");
+        assert!(program.starts_with("the holder"), "{program}");
+    }
+    guard.release_blocking().expect("held to the end");
+}

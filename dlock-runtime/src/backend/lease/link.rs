@@ -71,10 +71,25 @@ impl<O: Opener> Link<O> {
         if let Some(connection) = self.present() {
             return Ok(connection);
         }
-        self.open().await.map_err(|error| StoreError::Unreachable {
-            reason: error.to_string(),
-            source: None,
+        self.open().await.map_err(|error| match self.closed() {
+            // For good: trying again is of no use.
+            Some(reason) => StoreError::Refused {
+                code: "closed".to_owned(),
+                message: reason.to_string(),
+                source: None,
+            },
+            None => StoreError::Unreachable {
+                reason: error.to_string(),
+                source: None,
+            },
         })
+    }
+
+    fn closed(&self) -> Option<Arc<str>> {
+        match &*self.lock() {
+            Present::Closed(reason) => Some(reason.clone()),
+            _ => None,
+        }
     }
 
     /// As [`get`](Self::get), with the error for who starts.

@@ -1,4 +1,4 @@
-//! The tasks of the workspace: `cargo xtask servers`, `cargo xtask test`, `cargo xtask ci`.
+//! The tasks of the workspace: `cargo xtask servers`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask ci`.
 
 mod tasks;
 
@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::tasks::{ci, fuzz, servers, test};
+use crate::tasks::{bench, ci, fuzz, servers, test};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -16,10 +16,11 @@ usage: cargo xtask <task>
   servers status   say what is up
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
-  test --clusters [args…]
-                   the tests of poolers, clusters and other releases, which start their own servers
+  bench [args…]    measure against the raw drivers and other libraries; `--help` lists rows and options
   fuzz [--inputs N] [--seed S] [property]
                    the properties of everything that reads foreign text, over a million inputs each
+  test --clusters [args…]
+                   the tests of poolers, clusters and other releases, which start their own servers
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -45,6 +46,7 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "env"] => servers::env(),
         ["test", "--clusters", rest @ ..] => test::run_clusters(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {

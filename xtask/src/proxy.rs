@@ -3,15 +3,18 @@
 //! Bytes that arrive while the proxy is stalled are kept and forwarded later, as a network does that comes back before
 //! TCP gives up; so is the end of a connection.
 
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -21,6 +24,9 @@ use crate::ports;
 
 /// How often a blocked write looks whether its connection was cut.
 const WRITE_TICK: Duration = Duration::from_millis(20);
+
+/// How many pieces may be on their way in one direction of a connection.
+const PIECES: usize = 1024;
 
 /// A proxy on loopback before one server. Dropped, it cuts all connections and is gone.
 #[derive(Debug)]
@@ -51,13 +57,19 @@ struct State {
     links: Vec<Link>,
 }
 
+/// What was read at once, and when it is to be forwarded. Without bytes it is the end of the connection.
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
 /// One connection of a client and its counterpart to the server.
 #[derive(Debug)]
 struct Link {
     is_cut: Arc<AtomicBool>,
     client: TcpStream,
     server: TcpStream,
-    pumps: [JoinHandle<()>; 2],
+    pumps: [[JoinHandle<()>; 2]; 2],
 }
 
 impl Proxy {
@@ -104,9 +116,10 @@ impl Proxy {
         self.network.change(|state| state.is_stalled = false);
     }
 
-    /// Holds every piece of data back for `delay` before it is forwarded, either way; zero ends that.
+    /// Holds every piece of data that arrives from now on back for `delay` before it is forwarded, either way; zero ends
+    /// that.
     ///
-    /// Pieces wait one after the other, so a stream of many is slowed down too.
+    /// Pieces wait side by side, as on a long line: many that follow each other arrive as close together as they were sent.
     pub fn delay(&self, delay: Duration) {
         self.network.change(|state| state.delay = delay);
     }
@@ -194,15 +207,15 @@ impl Network {
         self.changed.notify_all();
     }
 
-    /// Waits until data may pass. `false`: the connection was cut meanwhile.
-    fn pass(&self, is_cut: &AtomicBool) -> bool {
+    /// Waits until data that is due then may pass. `false`: the connection was cut meanwhile.
+    fn pass(&self, due: Instant, is_cut: &AtomicBool) -> bool {
         let mut state = self.state();
-        if !state.delay.is_zero() {
-            let delay = state.delay;
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
             // A cut does not wait for the delay's end.
             let waited = self
                 .changed
-                .wait_timeout_while(state, delay, |_| !is_cut.load(Ordering::SeqCst));
+                .wait_timeout_while(state, left, |_| !is_cut.load(Ordering::SeqCst));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         while state.is_stalled && !is_cut.load(Ordering::SeqCst) {
@@ -249,13 +262,13 @@ impl Link {
     }
 
     fn wait(self) {
-        for pump in self.pumps {
-            let _ = pump.join();
+        for thread in self.pumps.into_iter().flatten() {
+            let _ = thread.join();
         }
     }
 
     fn has_ended(&self) -> bool {
-        self.pumps.iter().all(JoinHandle::is_finished)
+        self.pumps.iter().flatten().all(JoinHandle::is_finished)
     }
 }
 
@@ -280,33 +293,57 @@ fn accept(
     }
 }
 
-/// Forwards one direction until its end or a cut.
+/// Forwards one direction until its end or a cut: one thread reads, another writes each piece when its time has come, so
+/// that a delay holds back every piece but not the next one's reading.
 fn pump(
     mut from: TcpStream,
     mut to: TcpStream,
     network: &Arc<Network>,
     is_cut: &Arc<AtomicBool>,
-) -> JoinHandle<()> {
-    let (network, is_cut) = (Arc::clone(network), Arc::clone(is_cut));
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = match from.read(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Ok(read) => read,
-                Err(_) => 0,
-            };
-            if !network.pass(&is_cut) {
-                return;
-            }
-            let piece = buffer.get(..read).unwrap_or_default();
-            if piece.is_empty() || !write_all(&mut to, piece, &is_cut) {
-                // The one side's end is the other side's end.
-                let _ = to.shutdown(Shutdown::Write);
-                return;
+) -> [JoinHandle<()>; 2] {
+    // When full, the reader waits, and with it the sender.
+    let (sender, receiver) = mpsc::sync_channel::<Piece>(PIECES);
+    let reader = thread::spawn({
+        let network = Arc::clone(network);
+        move || {
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let read = match from.read(&mut buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Ok(read) => read,
+                    Err(_) => 0,
+                };
+                let piece = Piece {
+                    due: Instant::now() + network.state().delay,
+                    bytes: buffer.get(..read).unwrap_or_default().to_vec(),
+                };
+                // The other thread ends when the connection is cut or its other side gone.
+                if sender.send(piece).is_err() || read == 0 {
+                    return;
+                }
             }
         }
-    })
+    });
+    let writer = thread::spawn({
+        let (network, is_cut) = (Arc::clone(network), Arc::clone(is_cut));
+        move || {
+            // By default the system lets a thread sleep 50 µs longer, which is as long as a whole delay may be. Where
+            // it cannot be told, delays are longer.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+            for piece in receiver {
+                if !network.pass(piece.due, &is_cut) {
+                    return;
+                }
+                if piece.bytes.is_empty() || !write_all(&mut to, &piece.bytes, &is_cut) {
+                    // The one side's end is the other side's end.
+                    let _ = to.shutdown(Shutdown::Write);
+                    return;
+                }
+            }
+        }
+    });
+    [reader, writer]
 }
 
 /// Writes everything, unless the connection is cut or its other side gone.

@@ -139,6 +139,28 @@ fn a_delay_holds_each_direction_back() {
 }
 
 #[test]
+fn pieces_are_delayed_side_by_side() {
+    const PIECES: usize = 20;
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    let delay = Duration::from_millis(500);
+    proxy.delay(delay);
+    let start = Instant::now();
+    // As much as the proxy reads at once.
+    let piece = vec![7; 64 * 1024];
+    let writer = thread::spawn({
+        let mut stream = stream.try_clone().unwrap();
+        move || (0..PIECES).for_each(|_| stream.write_all(&piece).unwrap())
+    });
+    let mut back = vec![0; PIECES * 64 * 1024];
+    stream.read_exact(&mut back).unwrap();
+    writer.join().unwrap();
+    // One after the other they would take longer in one direction alone.
+    let one_by_one = delay * u32::try_from(PIECES).unwrap();
+    assert!(start.elapsed() < one_by_one, "{:?}", start.elapsed());
+}
+
+#[test]
 fn the_end_of_one_side_is_the_end_of_the_other() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);

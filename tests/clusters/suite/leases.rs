@@ -1,11 +1,14 @@
 //! Leases where session locks do not hold: behind a pooler, on a cluster, and with wrong clocks.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dlock::lease::Fence;
 use dlock::{Config, Guard, Locker, Strategy};
-use xtask::servers::{Galera, Kind, PgBouncer, Pooling, Server, Setup};
+use xtask::servers::{FakeClock, Galera, Kind, PgBouncer, Pooling, Server, Setup, value};
 
 use crate::{SOON, is_told_lost};
 
@@ -193,4 +196,135 @@ fn l2_a_server_whose_clock_is_wrong_or_leaps_never_has_two_holders() {
         assert!(other.lock("k").try_acquire_blocking().unwrap().is_none());
         guard.release_blocking().unwrap();
     }
+}
+
+/// A server's clock that leaps ahead ends the leases: then another gets the lock, with a greater token, and who had it is
+/// told with its next renewal. One that leaps back ends nothing.
+#[test]
+fn a_leap_of_the_servers_clock_ahead_is_told_and_one_back_changes_nothing() {
+    for kind in [Kind::Postgres, Kind::MariaDb] {
+        let server = Setup::new(kind).clock(0).start().unwrap();
+        let (one, other) = (locker(&server.url()), locker(&server.url()));
+        let guard = one.lock("k").acquire_blocking().unwrap();
+        let leap = Instant::now();
+        server.set_clock(-3600).unwrap();
+        while leap.elapsed() < TTL {
+            let second = other.lock("k").try_acquire_blocking().unwrap();
+            assert!(second.is_none(), "{kind}: two holders");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(guard.is_held(), "{kind}");
+        server.set_clock(0).unwrap();
+        // Renewed in time by luck, it is still held; else it is another's now.
+        match other.lock("k").try_acquire_blocking().unwrap() {
+            None => drop(guard),
+            Some(second) => {
+                assert!(token(&second) > token(&guard), "{kind}");
+                is_told_lost(guard);
+                assert!(second.is_held(), "{kind}");
+            }
+        }
+    }
+}
+
+/// The other side of the next test: holds the lock until it is killed.
+#[test]
+#[ignore = "runs as the child of another test"]
+fn child_that_holds_a_lease() {
+    let url = std::env::var("DLOCK_CHILD_URL").expect("the parent's server");
+    let locker = locker(&url);
+    let guard = locker.lock("k").acquire_blocking().unwrap();
+    println!("held");
+    while guard.is_held() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("lost");
+}
+
+/// Rule L2: the clock of a client is of no account.
+#[test]
+fn l2_a_client_whose_clock_is_wrong_holds_and_frees_like_any_other() {
+    let server = Server::start(Kind::Postgres).unwrap();
+    let other = locker(&server.url());
+    for ahead in [86_400, -86_400] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg("leases::child_that_holds_a_lease")
+            .env("DLOCK_CHILD_URL", server.url())
+            .stdout(Stdio::piped());
+        FakeClock::ahead(ahead).unwrap().show_to(&mut child);
+        let mut child = child.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let held = lines
+            .map_while(Result::ok)
+            .any(|line| line.ends_with("held"));
+        assert!(held, "the child has the lock");
+        let start = Instant::now();
+        while start.elapsed() < TTL + Duration::from_secs(1) {
+            let busy = other.lock("k").try_acquire_blocking().unwrap();
+            assert!(busy.is_none(), "two holders");
+            thread::sleep(Duration::from_millis(50));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let guard = other.lock("k").timeout(SOON).acquire_blocking();
+        guard
+            .expect("free after its time")
+            .release_blocking()
+            .unwrap();
+    }
+}
+
+/// Rule L5: what the old holder still sends is refused, in the transaction that would write it.
+#[test]
+fn l5_the_writes_of_a_holder_who_was_paused_are_refused_by_its_token() {
+    let server = Server::start(Kind::Postgres).unwrap();
+    let pooler = PgBouncer::start(&server, Pooling::Transaction).unwrap();
+    let (through, direct) = (locker(&pooler.url()), locker(&server.url()));
+    let ledger = "CREATE TABLE ledger (total int); INSERT INTO ledger VALUES (0) RETURNING total";
+    assert_eq!(value(&server.url(), ledger).unwrap(), "0");
+    let guard = through.lock("ledger").acquire_blocking().unwrap();
+    let old = token(&guard);
+    assert_eq!(book(&server, old), Some(1), "the holder writes");
+    pooler.freeze().unwrap();
+    let next = direct.lock("ledger").timeout(SOON).acquire_blocking();
+    let next = next.expect("free after its time");
+    assert_eq!(book(&server, old), None, "the old holder wrote");
+    assert_eq!(
+        book(&server, token(&next)),
+        Some(2),
+        "the new holder writes"
+    );
+    pooler.thaw().unwrap();
+    is_told_lost(guard);
+    assert_eq!(book(&server, old), None, "the old holder wrote");
+}
+
+/// Adds one to the ledger in a transaction that checks the token; `None` when it was refused.
+fn book(server: &Server, token: u64) -> Option<i64> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (mut client, connection) =
+            tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let transaction = client.transaction().await.unwrap();
+        let fence = Fence::default();
+        if !fence
+            .check_postgres(&transaction, "ledger", token)
+            .await
+            .unwrap()
+        {
+            return None;
+        }
+        let booked = "UPDATE ledger SET total = total + 1 RETURNING total::bigint";
+        let total = transaction.query_one(booked, &[]).await.unwrap().get(0);
+        transaction.commit().await.unwrap();
+        Some(total)
+    })
 }

@@ -56,7 +56,6 @@ pub fn rows(url: &str, sql: &str) -> Result<Vec<Row>> {
 async fn postgres_rows(url: &str, sql: &str) -> Result<Vec<Row>> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
     let connection = tokio::spawn(connection);
-    // Not prepared: the statements of two clients could meet in one session of a pooler.
     let messages = client.simple_query(sql).await?;
     drop(client);
     connection.await??;
@@ -98,27 +97,50 @@ fn mysql_options(url: &str) -> Result<mysql_async::OptsBuilder> {
 ///
 /// When the server cannot be reached within 10 seconds, or refuses the statement.
 pub fn value(url: &str, sql: &str) -> Result<String> {
-    let rows = rows(url, sql)?;
-    if url.starts_with("postgres") {
-        let first = rows
-            .into_iter()
-            .next()
-            .and_then(|row| row.into_iter().next());
-        return first.flatten().context("the server returned no value");
+    match url.split_once("://") {
+        Some(("mysql" | "mariadb", rest)) => {
+            wait_for(PATIENCE, mysql_value(format!("mysql://{rest}"), sql))
+        }
+        _ => wait_for(PATIENCE, postgres_value(url, sql)),
     }
-    let last = rows
-        .into_iter()
-        .next_back()
-        .and_then(|row| row.into_iter().next_back());
-    Ok(last.flatten().unwrap_or_default())
 }
 
 async fn postgres(url: &str) -> Result<String> {
-    let rows = postgres_rows(url, "SELECT version()").await?;
-    let version = rows.into_iter().flatten().next().flatten();
-    let version = version.context("the server returned no version")?;
+    let version = postgres_value(url, "SELECT version()").await?;
     // The rest names the compiler.
     Ok(version.split(" on ").next().unwrap_or(&version).to_owned())
+}
+
+/// The first value of the first row, asked without a prepared statement: those meet in the session of a pooler.
+async fn postgres_value(url: &str, sql: &str) -> Result<String> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let answer = client.simple_query(sql).await?;
+    drop(client);
+    connection.await??;
+    let value = answer.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+        _ => None,
+    });
+    value.flatten().context("the server returned no value")
+}
+
+/// The last column of the last row, which is the value of a `SHOW STATUS`; else an empty text.
+async fn mysql_value(url: String, sql: &str) -> Result<String> {
+    let options = mysql_async::Opts::from_url(&url)?;
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
+    let mut connection = mysql_async::Conn::new(options).await?;
+    let mut answers = connection.query_iter(sql).await?;
+    let mut rows: Vec<mysql_async::Row> = Vec::new();
+    // One set of rows for each statement.
+    while !answers.is_empty() {
+        rows.extend(answers.collect::<mysql_async::Row>().await?);
+    }
+    drop(answers);
+    connection.disconnect().await?;
+    let row = rows.into_iter().next_back();
+    let last = row.and_then(|row| row.get_opt::<String, _>(row.len().saturating_sub(1)));
+    Ok(last.transpose()?.unwrap_or_default())
 }
 
 async fn mysql(url: String) -> Result<String> {

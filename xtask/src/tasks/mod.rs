@@ -1,5 +1,6 @@
 //! What each task does.
 
+pub(crate) mod bench;
 pub(crate) mod ci;
 mod command;
 pub(crate) mod fuzz;

@@ -50,6 +50,11 @@ pub(super) fn check(options: &Options) -> Result<(), InitError> {
             options.max_waiters.is_some(),
             "nobody waits on a connection",
         ),
+        (
+            "max_held",
+            options.max_held.is_some(),
+            "rows are no room in a lock table",
+        ),
         ("hand_over", options.hand_over.is_some(), HANDED_OVER),
         (
             "hand_over_time",

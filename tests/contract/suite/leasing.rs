@@ -156,6 +156,30 @@ pub(crate) fn a_body_can_renew_and_has_a_token(site: &Site) {
     shared.renew_blocking(TTL).expect("readers can renew too");
 }
 
+#[dlock::db_locked(key = "own ttl", ttl = 60, fencing, locker = locker)]
+async fn lasting(locker: &dlock::Locker) -> Result<u64, Error> {
+    // Longer than the configuration's ttl.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    dlock::check()?;
+    dlock::current()
+        .and_then(|lock| lock.token())
+        .ok_or(Error::NotLocked)
+}
+
+#[dlock::db_locked(key = "own ttl", ttl = "100ms", locker = locker)]
+fn too_short(locker: &dlock::Locker) -> Result<(), Error> {
+    Ok(())
+}
+
+pub(crate) fn a_function_can_have_a_ttl_of_its_own(site: &Site) {
+    let locker = site.locker_of(site.config().ttl(Duration::from_secs(1)).auto_renew(false));
+    site.key("own ttl");
+    let token = run(lasting(&locker)).expect("held to the end");
+    assert!(run(lasting(&locker)).expect("held to the end") > token);
+    let refused = too_short(&locker);
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+}
+
 pub(crate) fn a_waiter_is_woken_soon(site: &Site) {
     // With pauses of an hour between the tries, a wait ends in time only when it is woken.
     let (one, other) = (

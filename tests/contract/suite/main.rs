@@ -167,6 +167,7 @@ table::contract! {
         a_lease_that_is_not_renewed_is_lost_after_its_ttl: leases,
         a_lease_can_be_renewed_by_hand: leases,
         a_body_can_renew_and_has_a_token: leases,
+        a_function_can_have_a_ttl_of_its_own: leases,
         a_waiter_is_woken_soon: woken_leases,
     }
     rules {

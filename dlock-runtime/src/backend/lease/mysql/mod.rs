@@ -90,7 +90,7 @@ impl MySqlStore {
                 .boxed()
             })
             .await;
-        self.heed(link, &connection, answer)
+        Self::heed(link, &connection, answer)
     }
 
     async fn rows(
@@ -106,11 +106,10 @@ impl MySqlStore {
                 conn.exec(sql, params).boxed()
             })
             .await;
-        self.heed(link, &connection, answer)
+        Self::heed(link, &connection, answer)
     }
 
     fn heed<T>(
-        &self,
         link: &Link<MySqlOpener>,
         connection: &Arc<connection::MySqlConnection>,
         answer: Answer<T>,

@@ -13,10 +13,13 @@ pub(super) fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<bool, In
     match value.to_string_lossy().trim() {
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
+        // Not shown unless it is a word: it could be a DSN in the wrong place.
         other => {
-            let other: String = other.chars().take(32).collect();
+            let is_word =
+                other.len() <= 12 && other.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let shown = if is_word { other } else { "something else" };
             Err(bad(format!(
-                "the environment variable {VARIABLE} is {other:?}: write 0 or false to switch dlock off, 1 or true, or leave it out"
+                "the environment variable {VARIABLE} is {shown}: write 0 or false to switch dlock off, 1 or true, or leave it out"
             )))
         }
     }

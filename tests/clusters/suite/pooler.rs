@@ -15,6 +15,7 @@ fn in_transaction_mode_it_is_refused_by_the_proof() {
         let told = refusal(&pooler.url());
         assert!(told.contains("transaction pooler"), "{told}");
         assert!(told.contains("session mode"), "{told}");
+        assert!(told.contains("strategy=lease"), "{told}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the user can set.
 
+mod lease;
 mod program;
+
+pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +16,7 @@ use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -42,6 +46,8 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    key_scheme: KeyScheme,
+    lease: LeaseOptions,
 }
 
 impl Config {
@@ -66,6 +72,8 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            key_scheme,
+            lease,
         } = options;
         Ok(Config {
             endpoint,
@@ -84,6 +92,8 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            key_scheme: key_scheme.unwrap_or_default(),
+            lease,
         })
     }
 
@@ -213,6 +223,15 @@ impl Config {
         self.allowed.insert(hazard);
         self
     }
+
+    /// By which scheme keys become the names of locks on the server, where a lock does not say: another than the native
+    /// one shares locks with programs that use another library. Without effect on `memory:`. Locks of two schemes do not
+    /// exclude each other. Default: [`KeyScheme::Native`].
+    #[must_use]
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Config {
+        self.key_scheme = scheme;
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -261,12 +280,23 @@ impl Config {
             .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
     }
 
+    /// Each holder of a lease gets a fencing token of its own, which a hand-over would not give.
     pub(crate) fn get_hand_over(&self) -> HandOver {
+        if self.is_lease() {
+            return HandOver {
+                times: 0,
+                time: Duration::ZERO,
+            };
+        }
         self.hand_over
     }
 
     pub(crate) fn get_allowed(&self) -> &Hazards {
         &self.allowed
+    }
+
+    pub(crate) fn get_key_scheme(&self) -> &KeyScheme {
+        &self.key_scheme
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {
@@ -331,6 +361,7 @@ impl Config {
                 self.max_waiters
             )));
         }
+        self.check_key_scheme()?;
         if self.max_held == Some(0) {
             return Err(bad("max_held 0 is out of range: write 1 or more"));
         }
@@ -347,7 +378,36 @@ impl Config {
                 "the application_name is empty or has a NUL character: write a name, or leave it out",
             ));
         }
+        self.check_lease()?;
+        if self.is_lease() {
+            // A socket that is given up frees no lease.
+            return Ok(());
+        }
         self.endpoint.check(limit)
+    }
+}
+
+impl Config {
+    /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
+    fn check_key_scheme(&self) -> Result<(), InitError> {
+        let scheme = &self.key_scheme;
+        let without = match &self.endpoint {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(_) => scheme.without_postgres(),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(_) => scheme.without_mysql(),
+            Endpoint::Memory { .. } => return Ok(()),
+        };
+        if let Some(rule) = without {
+            return Err(bad(format!("key_scheme {scheme}: {rule}")));
+        }
+        match &self.namespace {
+            Some(namespace) if !scheme.is_native() => Err(bad(format!(
+                "namespace {namespace:?} has no effect with key_scheme {scheme}, whose names are those of another library: \
+                 remove one of them"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -364,6 +424,8 @@ impl fmt::Debug for Config {
             .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("key_scheme", &self.key_scheme)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
 use crate::error::{Error, InvalidKey, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
+use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
 use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
+use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
 /// the other way round, and no server sees both.
@@ -38,6 +41,8 @@ pub(crate) struct Manner {
     pub(crate) reentrant: bool,
     /// Whether the caller parks its thread.
     pub(crate) parks: bool,
+    /// How long a lease is to last, other than the configuration says.
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// A lock that was taken.
@@ -56,6 +61,8 @@ pub(crate) struct Taking {
     todo: SmallVec<[Wanted; 1]>,
     waiting: Option<(Wanted, Acquire)>,
     held: SmallVec<[Held; 1]>,
+    /// All are taken, and get the ttl that they are to have.
+    renewing: Option<BoxFuture<'static, Result<(), Error>>>,
 }
 
 struct Wanted {
@@ -69,6 +76,7 @@ impl Taking {
     pub(crate) fn new(
         queue: &Arc<Queue>,
         keys: SmallVec<[KeyText; 1]>,
+        scheme: &KeyScheme,
         mut manner: Manner,
     ) -> Result<Taking, Error> {
         if keys.is_empty() {
@@ -82,9 +90,9 @@ impl Taking {
             manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
         }
         let wanted = |key| {
-            let key = Key::new(key)?;
+            let key = Key(key);
             Ok(Wanted {
-                name: queue.name_of(&key),
+                name: queue.name_of(&key, scheme)?,
                 key,
                 under: None,
             })
@@ -103,6 +111,7 @@ impl Taking {
             todo,
             waiting: None,
             held: SmallVec::new(),
+            renewing: None,
         })
     }
 
@@ -200,7 +209,7 @@ impl Taking {
 
     /// Takes the locks, if none has to be waited for. Otherwise poll this on.
     pub(crate) fn on_the_spot(&mut self) -> Result<Option<SmallVec<[Held; 1]>>, Error> {
-        let all = self.advance()?;
+        let all = self.advance()? && self.manner.ttl.is_none();
         Ok(all.then(|| std::mem::take(&mut self.held)))
     }
 
@@ -239,8 +248,18 @@ impl Future for Taking {
                     self.held.push(wanted.held(place, vitality));
                 }
             }
-            if self.advance()? {
+            if let Some(renewing) = &mut self.renewing {
+                ready!(renewing.as_mut().poll(context))?;
                 return Poll::Ready(Ok(std::mem::take(&mut self.held)));
+            }
+            if self.advance()? {
+                let Some(ttl) = self.manner.ttl else {
+                    return Poll::Ready(Ok(std::mem::take(&mut self.held)));
+                };
+                // Those under an enclosing body's hold keep what that one has.
+                let own = self.held.iter().map(|held| &held.locked);
+                let own = own.filter(|locked| locked.under.is_none());
+                self.renewing = Some(Box::pin(renew_all(own, ttl)));
             }
         }
     }

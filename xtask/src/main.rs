@@ -16,6 +16,8 @@ usage: cargo xtask <task>
   servers status   say what is up
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
+  test --interop [args…]
+                   test locks that are shared with the libraries of Python and with sqlx
   bench [args…]    measure against the raw drivers and other libraries; `--help` lists rows and options
   fuzz [--inputs N] [--seed S] [property]
                    the properties of everything that reads foreign text, over a million inputs each

@@ -14,6 +14,7 @@ use super::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 /// A locker's view of a store.
 pub(crate) struct Memory {
@@ -178,6 +179,11 @@ impl Backend for Memory {
         ServerKey::Name(format!("{}{}", self.prefix, key.text()).into())
     }
 
+    /// Nobody shares this memory who would use another library: a key is what it reads as, whatever the scheme.
+    fn foreign_key(&self, key: &Key, _: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Ok(self.server_key(key))
+    }
+
     fn shared_mode(&self) -> Result<(), Unsupported> {
         Ok(())
     }
@@ -225,12 +231,13 @@ impl Backend for Memory {
         std::future::ready(admits).boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
-        let holder = Holder {
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        let held = self.store.with(key, |lock| lock.state != State::Free);
+        let holder = held.then(|| Holder {
             this_process: true,
             ..Holder::default()
-        };
-        std::future::ready(Ok(Some(holder))).boxed()
+        });
+        std::future::ready(Ok(holder)).boxed()
     }
 
     fn close(&self, reason: &str) {

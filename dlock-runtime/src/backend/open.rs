@@ -23,10 +23,18 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
             capabilities: memory(config),
         }),
         #[cfg(feature = "postgres")]
+        Endpoint::Postgres(endpoint) if config.is_lease() => {
+            Box::pin(super::lease::open::postgres(*endpoint, config)).await
+        }
+        #[cfg(feature = "postgres")]
         Endpoint::Postgres(endpoint) => {
             use super::session::postgres::PostgresDriver;
             let driver = PostgresDriver::new(*endpoint, session::settings(config));
             Box::pin(session::open(driver, config)).await
+        }
+        #[cfg(feature = "mysql")]
+        Endpoint::MySql(endpoint) if config.is_lease() => {
+            Box::pin(super::lease::open::mysql(*endpoint, config)).await
         }
         #[cfg(feature = "mysql")]
         Endpoint::MySql(endpoint) => {

@@ -14,7 +14,7 @@ use crate::hold::frame::{self, Frame, Locked};
 use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
+use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
 use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
@@ -160,7 +160,20 @@ impl Taking {
                 }
             }
         }
+        self.check_first()?;
         Ok(true)
+    }
+
+    /// Of several locks those that were taken first may have been lost while the others were waited for: such a set is
+    /// not handed out.
+    fn check_first(&self) -> Result<(), Error> {
+        if self.held.len() < 2 {
+            return Ok(());
+        }
+        self.held.iter().try_for_each(|held| {
+            let reason = held.locked.vitality.lost();
+            reason.map_or(Ok(()), |reason| Err(lost(&held.locked.key, &reason)))
+        })
     }
 
     /// The enclosing body under whose hold this lock is to be taken, and which of its locks it is.

@@ -105,6 +105,7 @@ table::contract! {
         s5_a_killed_session_is_noticed_without_traffic: postgres,
         s5_a_release_after_the_session_was_killed_says_lost: sessions,
         a_killed_waiting_session_does_not_end_the_wait: sessions,
+        several_locks_are_not_handed_out_when_one_was_lost_in_the_wait: sessions,
         a_loss_stops_a_body_that_waits_for_something_else: sessions,
         a_body_that_outran_the_loss_does_not_count: sessions,
         a_finished_body_is_dropped_before_the_lock_goes: everywhere,

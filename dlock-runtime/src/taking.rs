@@ -268,3 +268,55 @@ impl Future for Taking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Locker};
+
+    fn patience_of(locker: &Locker, keys: &[&'static str], patience: Patience) -> Patience {
+        let manner = Manner {
+            mode: Mode::Exclusive,
+            patience,
+            name_holder: true,
+            body: None,
+            reentrant: true,
+            parks: false,
+            ttl: None,
+        };
+        let keys = keys.iter().map(|key| (*key).into()).collect();
+        let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);
+        taking.expect("good keys").manner.patience
+    }
+
+    /// Other processes may hold what is waited for, and wait for what is held: nobody sees that cycle.
+    #[test]
+    fn b2_a_wait_while_holding_has_a_deadline_also_when_none_is_given() {
+        let config = Config::from_dsn("memory:").expect("a DSN");
+        let locker = Locker::connect_blocking(config).expect("memory needs no server");
+        let bounded = |patience| match patience {
+            Patience::Until { asked, deadline } => {
+                assert_eq!(deadline - asked, Duration::from_secs(30));
+                assert!(asked <= Instant::now());
+            }
+            other => panic!("not bounded: {other:?}"),
+        };
+        assert_eq!(
+            patience_of(&locker, &["a"], Patience::Forever),
+            Patience::Forever
+        );
+        bounded(patience_of(&locker, &["a", "b"], Patience::Forever));
+        let nested = |patience| {
+            let body = || patience_of(&locker, &["a"], patience);
+            locker.lock("outer").run_blocking(body).expect("free")
+        };
+        bounded(nested(Patience::Forever));
+        // What was given stays, be it longer.
+        let asked = Instant::now();
+        let given = Patience::Until {
+            asked,
+            deadline: asked + 10 * NESTED_PATIENCE,
+        };
+        assert_eq!(nested(given), given);
+    }
+}

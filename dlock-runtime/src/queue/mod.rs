@@ -9,6 +9,7 @@ mod asking;
 mod deadlock;
 mod line;
 mod place;
+mod questions;
 mod refusal;
 mod release;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
+use questions::Questions;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub(crate) struct Queue {
     /// Locks of this process alone: a forked child has its own.
     local: bool,
     hand_over: HandOver,
+    questions: Questions,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -121,6 +124,7 @@ impl Queue {
             backend,
             io,
             watch,
+            questions: Questions::new(),
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 next_id: 0,

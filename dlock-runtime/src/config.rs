@@ -4,7 +4,9 @@ mod enabled;
 mod lease;
 mod program;
 
-pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use lease::LeaseSettings;
+pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +19,7 @@ use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -46,6 +49,7 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    key_scheme: KeyScheme,
     lease: LeaseOptions,
     enabled: bool,
 }
@@ -72,6 +76,7 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            key_scheme,
             lease,
         } = options;
         Ok(Config {
@@ -91,6 +96,7 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            key_scheme: key_scheme.unwrap_or_default(),
             lease,
             enabled: true,
         })
@@ -237,6 +243,15 @@ impl Config {
         self
     }
 
+    /// By which scheme keys become the names of locks on the server, where a lock does not say: another than the native
+    /// one shares locks with programs that use another library. Without effect on `memory:`. Locks of two schemes do not
+    /// exclude each other. Default: [`KeyScheme::Native`].
+    #[must_use]
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Config {
+        self.key_scheme = scheme;
+        self
+    }
+
     /// Switches dlock off, with `false`: no server is reached, and **no other process is excluded**. Bodies still take
     /// turns among those of the same [`Locker`](crate::Locker). A line on standard error says so, once in each process.
     /// Default: `true`.
@@ -315,6 +330,10 @@ impl Config {
         &self.allowed
     }
 
+    pub(crate) fn get_key_scheme(&self) -> &KeyScheme {
+        &self.key_scheme
+    }
+
     pub(crate) fn get_max_waiters(&self) -> usize {
         self.max_waiters
     }
@@ -377,6 +396,7 @@ impl Config {
                 self.max_waiters
             )));
         }
+        self.check_key_scheme()?;
         if self.max_held == Some(0) {
             return Err(bad("max_held 0 is out of range: write 1 or more"));
         }
@@ -402,6 +422,30 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
+    fn check_key_scheme(&self) -> Result<(), InitError> {
+        let scheme = &self.key_scheme;
+        let without = match &self.endpoint {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(_) => scheme.without_postgres(),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(_) => scheme.without_mysql(),
+            Endpoint::Memory { .. } => return Ok(()),
+        };
+        if let Some(rule) = without {
+            return Err(bad(format!("key_scheme {scheme}: {rule}")));
+        }
+        match &self.namespace {
+            Some(namespace) if !scheme.is_native() => Err(bad(format!(
+                "namespace {namespace:?} has no effect with key_scheme {scheme}, whose names are those of another library: \
+                 remove one of them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -415,6 +459,7 @@ impl fmt::Debug for Config {
             .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("key_scheme", &self.key_scheme)
             .field("lease", &self.lease)
             .field("enabled", &self.enabled)
             .finish_non_exhaustive()

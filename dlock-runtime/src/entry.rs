@@ -11,6 +11,7 @@ use crate::global::{self, IntoConfig};
 use crate::hold::{MAX_TTL, MIN_TTL, frame};
 use crate::key::{KeyText, Mode};
 use crate::locker::Locker;
+use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
 use crate::tenure::Terms;
 use crate::timeout::Timeout;
@@ -22,6 +23,7 @@ pub struct Entry {
     shared: bool,
     not_reentrant: bool,
     timeout: Option<Timeout>,
+    scheme: Option<KeyScheme>,
     terms: Terms,
     /// Of leases alone.
     ttl: Option<Duration>,
@@ -46,6 +48,7 @@ impl Entry {
             shared: false,
             not_reentrant: false,
             timeout: None,
+            scheme: None,
             terms: Terms::default(),
             ttl: None,
             fenced: false,
@@ -66,6 +69,13 @@ impl Entry {
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Entry {
         self.timeout = Some(timeout.into());
+        self
+    }
+
+    /// `scheme = …`
+    #[must_use]
+    pub fn scheme(mut self, scheme: KeyScheme) -> Entry {
+        self.scheme = Some(scheme);
         self
     }
 
@@ -167,12 +177,14 @@ impl Entry {
         keys: SmallVec<[KeyText; 1]>,
         mode: Mode,
         timeout: Option<Timeout>,
+        scheme: Option<KeyScheme>,
     ) -> Entry {
         Entry {
             keys,
             shared: mode == Mode::Shared,
             not_reentrant: false,
             timeout,
+            scheme,
             terms: Terms::default(),
             ttl: None,
             fenced: false,
@@ -188,6 +200,7 @@ impl Entry {
         }
         let locker = self.locker.clone().map_or_else(global::locker, Ok)?;
         self.check_lease(locker.capabilities().strategy)?;
+        let scheme = self.scheme.as_ref().unwrap_or_else(|| locker.key_scheme());
         let id = frame::next_id();
         let mode = if self.shared {
             Mode::Shared
@@ -211,7 +224,7 @@ impl Entry {
         Ok(Begun {
             id,
             mode,
-            taking: Taking::new(locker.queue(), self.keys, manner)?,
+            taking: Taking::new(locker.queue(), self.keys, scheme, manner)?,
             terms: Terms {
                 max_hold,
                 ..self.terms

@@ -24,6 +24,8 @@ pub enum Error {
     HoldExceeded(Arc<HoldExceeded>),
     /// Waiting would never end: what is waited for is held by whoever waits.
     WouldDeadlock(Arc<WouldDeadlock>),
+    /// The connection holds the lock already: only for locks on the caller's own connection.
+    AlreadyHeld(Arc<AlreadyHeld>),
     /// `dlock::check` was called outside every locked body.
     NotLocked,
     /// The server was reached and refused the statement that takes the lock.
@@ -71,6 +73,16 @@ pub struct Holder {
     pub session: Option<i64>,
     /// Whether this very process holds it.
     pub this_process: bool,
+    /// How long it has been held: known of this process's own locks. Readers who hold it together count from the first.
+    pub held_for: Option<Duration>,
+    /// How long the holder's session has been connected, by the server's clock: it holds the lock for that long at most.
+    /// No server keeps the time of the grant. Known on PostgreSQL, of sessions that the account may see.
+    pub connected_for: Option<Duration>,
+    /// How many others wait for it: of this process every caller in line, of other processes each session that waits on
+    /// the server, which is at most one a process and key with dlock. Of a lock that this process holds, only its own
+    /// callers are known; on MySQL, only the sessions that the account may see. MariaDB does not tell for which lock a
+    /// session waits: there it is known only when none waits for any.
+    pub waiting: Option<u64>,
 }
 
 /// What kept the server out of reach: part of [`Error::Unavailable`].
@@ -114,6 +126,14 @@ pub struct WouldDeadlock {
     pub key: Arc<str>,
     /// Why the wait would never end, and what to do.
     pub reason: &'static str,
+}
+
+/// What the connection holds: part of [`Error::AlreadyHeld`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AlreadyHeld {
+    /// The key that was asked for.
+    pub key: Arc<str>,
 }
 
 /// The server's own words: part of [`Error::Refused`].
@@ -183,6 +203,7 @@ impl Error {
             Error::Lost(lost) => Some(&lost.key),
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
+            Error::AlreadyHeld(held) => Some(&held.key),
             Error::Refused(refused) => Some(&refused.key),
             Error::TooManyHeld(too_many) => Some(&too_many.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
@@ -221,6 +242,11 @@ impl fmt::Display for Error {
                 let WouldDeadlock { key, reason, .. } = &**deadlock;
                 write!(f, "waiting for lock {:?} would never end: {reason}", &**key)
             }
+            Error::AlreadyHeld(held) => write!(
+                f,
+                "this connection holds lock {:?} already: release it first, or ask for it with `reentrant()`",
+                &*held.key
+            ),
             Error::NotLocked => f.write_str("this code does not run under a lock"),
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;
@@ -286,20 +312,28 @@ impl From<Error> for std::io::Error {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.this_process {
-            return f.write_str("this process");
+            f.write_str("this process")?;
+        } else {
+            let program = self.program.as_deref().unwrap_or("another program");
+            write!(f, "{}", OneLine(program))?;
+            if let Some(client) = &self.client {
+                write!(f, ", {}", OneLine(client))?;
+            }
+            if let Some(session) = self.session {
+                write!(f, ", session {session}")?;
+            }
+            if let Some(connected) = self.connected_for {
+                write!(f, ", connected for {:?}", Milliseconds(connected))?;
+            }
         }
-        write!(
-            f,
-            "{}",
-            OneLine(self.program.as_deref().unwrap_or("another program"))
-        )?;
-        if let Some(client) = &self.client {
-            write!(f, ", {}", OneLine(client))?;
+        if let Some(held) = self.held_for {
+            write!(f, " for {:?}", Milliseconds(held))?;
         }
-        if let Some(session) = self.session {
-            write!(f, ", session {session}")?;
+        match self.waiting {
+            None | Some(0) => Ok(()),
+            Some(1) => f.write_str("; 1 other waits"),
+            Some(others) => write!(f, "; {others} others wait"),
         }
-        Ok(())
     }
 }
 

@@ -14,7 +14,8 @@ use crate::hold::frame::{self, Frame, Locked};
 use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
+use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
+use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
 /// the other way round, and no server sees both.
@@ -75,6 +76,7 @@ impl Taking {
     pub(crate) fn new(
         queue: &Arc<Queue>,
         keys: SmallVec<[KeyText; 1]>,
+        scheme: &KeyScheme,
         mut manner: Manner,
     ) -> Result<Taking, Error> {
         if keys.is_empty() {
@@ -85,12 +87,16 @@ impl Taking {
         }
         let caller = frame::current();
         if manner.patience == Patience::Forever && (caller.is_some() || keys.len() > 1) {
-            manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
+            let asked = Instant::now();
+            manner.patience = Patience::Until {
+                asked,
+                deadline: asked + NESTED_PATIENCE,
+            };
         }
         let wanted = |key| {
-            let key = Key::new(key)?;
+            let key = Key(key);
             Ok(Wanted {
-                name: queue.name_of(&key),
+                name: queue.name_of(&key, scheme)?,
                 key,
                 under: None,
             })
@@ -154,7 +160,20 @@ impl Taking {
                 }
             }
         }
+        self.check_first()?;
         Ok(true)
+    }
+
+    /// Of several locks those that were taken first may have been lost while the others were waited for: such a set is
+    /// not handed out.
+    fn check_first(&self) -> Result<(), Error> {
+        if self.held.len() < 2 {
+            return Ok(());
+        }
+        self.held.iter().try_for_each(|held| {
+            let reason = held.locked.vitality.lost();
+            reason.map_or(Ok(()), |reason| Err(lost(&held.locked.key, &reason)))
+        })
     }
 
     /// The enclosing body under whose hold this lock is to be taken, and which of its locks it is.

@@ -176,3 +176,73 @@ fn a_url_leads_through_the_proxy() {
     let url = proxy.url(&format!("mysql://u:p%2Fw@{target}/db"));
     assert_eq!(url, format!("mysql://u:p%2Fw@{}/db", proxy.addr()));
 }
+
+#[test]
+fn held_answers_arrive_later_and_requests_at_once() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    round_trip(&mut stream, b"before");
+    proxy.hold_answers();
+    stream.write_all(b"held").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let mut answer = [0; 4];
+    assert!(stream.read(&mut answer).is_err());
+    proxy.resume();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"held");
+}
+
+#[test]
+fn a_stranded_connection_is_silent_and_a_new_one_is_not() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stranded = connect(&proxy);
+    round_trip(&mut stranded, b"before");
+    proxy.strand();
+    stranded.write_all(b"lost").unwrap();
+    round_trip(&mut connect(&proxy), b"new");
+    stranded
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let error = stranded.read(&mut [0; 4]).unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut
+    ));
+}
+
+#[test]
+fn a_split_stream_is_whole_in_the_end() {
+    let proxy = Proxy::start(echo()).unwrap();
+    proxy.split(3);
+    let text: Vec<u8> = (0..=255).collect();
+    round_trip(&mut connect(&proxy), &text);
+}
+
+#[test]
+fn an_answer_is_cut_in_its_middle() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    round_trip(&mut stream, b"whole");
+    assert_eq!(proxy.ports().len(), 1);
+    proxy.cut_after(3);
+    stream.write_all(b"answer").unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 8];
+    let error = loop {
+        match stream.read(&mut piece) {
+            Ok(read) => {
+                assert!(read > 0, "an end in good order");
+                answer.extend_from_slice(&piece[..read]);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(answer, b"ans");
+    round_trip(&mut connect(&proxy), b"new");
+}

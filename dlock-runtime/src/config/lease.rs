@@ -195,7 +195,9 @@ impl Config {
         } = &self.lease;
         let kept = match &self.endpoint {
             Endpoint::Memory { .. } => Strategy::Memory,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ if self.is_lease() => Strategy::Lease,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ => Strategy::Session,
         };
         if strategy.is_some_and(|strategy| strategy != kept) {

@@ -7,6 +7,7 @@ use super::query::Query;
 use crate::config::LeaseOptions;
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// What the DSN says about dlock's behaviour; `None` where it says nothing.
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
+    pub(crate) key_scheme: Option<KeyScheme>,
     pub(crate) lease: LeaseOptions,
 }
 
@@ -41,6 +43,7 @@ impl Options {
         "hand_over_time",
         "strategy",
         "allow",
+        "key_scheme",
     ];
 
     /// The options that leases take besides, for messages.
@@ -62,6 +65,7 @@ impl Options {
             hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
+            key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
             ..Options::of_memory(query)?
         };
         lease::check(&options)?;
@@ -85,6 +89,13 @@ const TIMEOUT: &str =
 fn hazards() -> String {
     let names = Hazard::ALL.map(Hazard::name).join(", ");
     format!("one or more of {names}, separated by commas")
+}
+
+fn schemes() -> String {
+    format!(
+        "one of {} (a prefix for with-advisory-lock follows after a colon)",
+        KeyScheme::NAMES.join(", ")
+    )
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

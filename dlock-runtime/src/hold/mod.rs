@@ -128,6 +128,10 @@ impl Vitality {
     }
 
     fn has_run_out(&self) -> bool {
+        #[cfg(dlock_sabotage)]
+        if crate::sabotage::is_on("no-validity") {
+            return false;
+        }
         let valid_until = self.valid_until.load(Ordering::Acquire);
         valid_until != u64::MAX && Moment::now() >= Moment::from_nanos(valid_until)
     }

@@ -5,6 +5,7 @@
 //! server at a time. The errand belongs to the line, not to a caller: when the first caller gives up, the wait goes
 //! on for the next.
 
+mod asking;
 mod deadlock;
 mod line;
 mod place;
@@ -28,19 +29,19 @@ use crate::hold::frame::Frame;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use crate::observer::Watch;
+use crate::scheme::KeyScheme;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
-use refusal::Refusal;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// One try; the server has until the moment given to answer it.
     OneTry { answer_by: Instant },
-    /// Until a moment.
-    Until(Instant),
+    /// Until a moment; the time counts from when the caller asked.
+    Until { asked: Instant, deadline: Instant },
     /// Without limit.
     Forever,
 }
@@ -49,7 +50,7 @@ impl Patience {
     fn deadline(self) -> Option<Instant> {
         match self {
             Patience::OneTry { answer_by } => Some(answer_by),
-            Patience::Until(deadline) => Some(deadline),
+            Patience::Until { deadline, .. } => Some(deadline),
             Patience::Forever => None,
         }
     }
@@ -145,8 +146,17 @@ impl Queue {
     }
 
     /// The lock's name as the server compares it.
-    pub(crate) fn name_of(&self, key: &Key) -> ServerKey {
-        self.backend.server_key(key)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidKey`] with the rule of the scheme, or of the server, that the key breaks.
+    pub(crate) fn name_of(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, Error> {
+        let name = match (scheme, key.broken_rule()) {
+            (KeyScheme::Native, None) => Ok(self.backend.server_key(key)),
+            (KeyScheme::Native, Some(rule)) => Err(rule),
+            _ => self.backend.foreign_key(key, scheme),
+        };
+        name.map_err(|rule| key.invalid(rule))
     }
 
     /// Joins the line for a lock, or takes it on the spot.
@@ -251,9 +261,7 @@ impl Queue {
         for waiting in granted {
             let _ = waiting.reply.send(Ok(vitality.clone()));
         }
-        for waiting in refused {
-            self.refuse(key, waiting, Refusal::HeldHere);
-        }
+        self.refuse_all(key, refused);
     }
 
     /// The first request for a name that nobody in this process holds or waits for.
@@ -397,9 +405,7 @@ impl Queue {
                     // Whoever is gone meanwhile still has its place, and leaving the place gives back.
                     let _ = waiting.reply.send(Ok(vitality.clone()));
                 }
-                for waiting in refused {
-                    self.refuse(key, waiting, Refusal::HeldHere);
-                }
+                self.refuse_all(key, refused);
             }
             Err(nobody) => {
                 drop(table);

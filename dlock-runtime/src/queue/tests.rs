@@ -138,6 +138,14 @@ fn request<'a>(key: &'a Key, name: &'a ServerKey) -> Request<'a> {
     }
 }
 
+fn until(time: Duration) -> Patience {
+    let asked = Instant::now();
+    Patience::Until {
+        asked,
+        deadline: asked + time,
+    }
+}
+
 fn caller(id: u64) -> Caller {
     Caller {
         id,
@@ -252,7 +260,7 @@ fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
     };
     let (queue, _) = queue(io(), Box::new(once));
     let (place, _) = granted(&queue);
-    let deadline = Patience::Until(Instant::now() + Duration::from_millis(100));
+    let deadline = until(Duration::from_millis(100));
     let Ok(Admission::Waiting(second)) = ask(&queue, Mode::Exclusive, deadline) else {
         panic!("the lock is held");
     };

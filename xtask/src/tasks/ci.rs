@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     bench,
     command::{Interrupt, cargo},
-    rust_version, test,
+    rust_version, test, torture,
 };
 
 /// The feature sets that are linted: each that somebody may be the only one to use.
@@ -104,7 +104,8 @@ impl Steps<'_> {
         )?;
         self.packages()?;
         let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
-        self.cargo("clusters", &clusters, &[])
+        self.cargo("clusters", &clusters, &[])?;
+        self.step("torture", torture::short)
     }
 
     /// Packages what is published, and builds the packages as a user would get them.

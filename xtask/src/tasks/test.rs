@@ -6,9 +6,14 @@ use anyhow::Result;
 use xtask::servers::Cluster;
 
 use super::command::{Interrupt, cargo};
+use super::interop;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
-    run_with(&Interrupt::watch()?, arguments)
+    let interrupt = Interrupt::watch()?;
+    match arguments {
+        ["--interop", rest @ ..] => interop::run(&interrupt, rest),
+        _ => run_with(&interrupt, arguments),
+    }
 }
 
 pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<ExitCode> {

@@ -32,6 +32,7 @@ use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 use driver::{ConnectError, Driver, DriverError, Session};
 use held::{Held, Room};
 use keeper::Keeper;
@@ -128,6 +129,10 @@ impl<D: Driver> Backend for SessionLocks<D> {
         self.driver.server_key(key.text())
     }
 
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        self.driver.foreign_key(key, scheme)
+    }
+
     fn shared_mode(&self) -> Result<(), Unsupported> {
         if self.driver.has_shared_mode() {
             return Ok(());
@@ -175,7 +180,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
                 source: None,
             })?;
             let key = key.clone();
-            let asked = async move { keeper.ask(keeper.session().holder(&key)).await };
+            let mut own = self.waiters.out();
+            own.push(keeper.session().id());
+            let asked = async move { keeper.ask(keeper.session().holder(&key, &own)).await };
             match to_its_end(asked).await {
                 Ok(holder) => Ok(holder),
                 // The server answered, though not the question.

@@ -64,6 +64,16 @@ fn own() -> impl Strategy<Value = String> {
             ],
         )
         .boxed(),
+        maybe(
+            "key_scheme",
+            &[
+                "native",
+                "raw",
+                "with-advisory-lock:app",
+                "sqlalchemy-dlock",
+            ],
+        )
+        .boxed(),
     ]
     .prop_map(|options| options.concat())
 }
@@ -225,6 +235,7 @@ fn every_option_has_an_effect() {
         "hand_over=1",
         "hand_over_time=1ms",
         "allow=standby",
+        "key_scheme=raw",
         "ttl=10",
         "auto_renew=false",
         "retry=50ms",

@@ -15,7 +15,7 @@ const DIRECT: &str = "connect to a writable MySQL (5.7.8 or newer) or MariaDB (1
 
 /// Which of the two servers it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flavor {
+pub(crate) enum Flavor {
     MySql,
     MariaDb,
 }

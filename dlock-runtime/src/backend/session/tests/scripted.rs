@@ -17,7 +17,8 @@ use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
 use crate::error::Holder;
 use crate::hazard::Hazard;
-use crate::key::{Mode, ServerKey};
+use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 type Answer<T> = BoxFuture<'static, Result<T, DriverError>>;
 type Says<T> = Mutex<Box<dyn FnMut() -> Answer<T> + Send>>;
@@ -161,6 +162,10 @@ impl Driver for Scripted {
         ServerKey::Name(key.to_owned().into())
     }
 
+    fn foreign_key(&self, _: &Key, _: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Err("the script knows one scheme")
+    }
+
     fn has_shared_mode(&self) -> bool {
         true
     }
@@ -242,7 +247,11 @@ impl Session for Line {
         self.say(&self.script.check).await
     }
 
-    async fn holder(&self, _: &ServerKey) -> Result<Option<Holder>, DriverError> {
+    fn id(&self) -> i64 {
+        0
+    }
+
+    async fn holder(&self, _: &ServerKey, _: &[i64]) -> Result<Option<Holder>, DriverError> {
         self.say(&self.script.holder).await
     }
 

@@ -38,6 +38,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         hand_over,
         hand_over_time,
         allow,
+        key_scheme,
         lease,
     } = options;
     write_leases(to, lease);
@@ -81,6 +82,9 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
             .map(crate::hazard::Hazard::name)
             .collect();
         push(to, "allow", &names.join(","));
+    }
+    if let Some(scheme) = key_scheme {
+        push(to, "key_scheme", &scheme.to_string());
     }
 }
 

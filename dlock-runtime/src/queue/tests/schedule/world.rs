@@ -290,7 +290,7 @@ impl<'a> World<'a> {
             Kind::Exclusive => (Mode::Exclusive, Patience::Forever),
             Kind::Shared => (Mode::Shared, Patience::Forever),
             Kind::OneTry => (Mode::Exclusive, Patience::OneTry { answer_by: far }),
-            Kind::Timed => (Mode::Exclusive, Patience::Until(far)),
+            Kind::Timed => (Mode::Exclusive, until(Duration::from_secs(3600))),
         };
         let asked = ask(&self.queue, mode, patience);
         let id = self.queue.table().next_id;

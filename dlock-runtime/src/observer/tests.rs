@@ -296,7 +296,7 @@ fn spans_last_from_the_wait_and_from_the_grant_to_their_ends() {
         // The release may be among what was dropped.
         tracing.on_counts(&counts(5));
     });
-    let lines = [
+    let expected = [
         "dlock.wait opened",
         "dlock.wait `wait_ms`",
         "dlock.wait `acquired`",
@@ -309,7 +309,7 @@ fn spans_last_from_the_wait_and_from_the_grant_to_their_ends() {
         "dlock.hold `unknown`",
         "dlock.hold closed",
     ];
-    assert_eq!(lives.0.lock().expect("the lines").1, lines);
+    assert_eq!(lives.0.lock().expect("the lines").1, expected);
 }
 
 impl Written {

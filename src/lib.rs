@@ -83,11 +83,15 @@
 
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
-    Busy, Capabilities, Config, Current, Error, FromLockError, Guard, Hazard, HoldExceeded, Holder,
-    InitError, InitSource, IntoConfig, InvalidKey, Lock, Locker, Lost, Mode, Reach, Refused,
-    Report, Scoped, Skippable, Strategy, Timeout, TooManyHeld, Unavailable, Unsupported,
-    WouldDeadlock, assert_locked, check, current, init, init_with, locker, observer, shutdown,
+    AdvisoryKey, AlreadyHeld, Busy, Capabilities, Config, Current, Error, FromLockError, Guard,
+    Hazard, HoldExceeded, Holder, InitError, InitSource, IntoConfig, InvalidKey, Key, KeyNaming,
+    KeyScheme, KeyValue, Lock, Locker, Lost, Mode, Reach, Refused, Report, Scoped, Skippable,
+    Strategy, Timeout, TooManyHeld, Unavailable, Unsupported, WouldDeadlock, assert_locked, check,
+    current, init, init_with, locker, observer, shutdown,
 };
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use dlock_runtime::{lease, own};
 
 #[doc(hidden)]
 pub use dlock_runtime::__private;
@@ -96,3 +100,8 @@ pub use dlock_runtime::__private;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the page for who comes from elsewhere, which need both servers.
+#[cfg(all(doctest, feature = "postgres", feature = "mysql"))]
+#[doc = include_str!("../docs/coming-from.md")]
+struct ComingFrom;

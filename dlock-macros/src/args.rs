@@ -17,7 +17,7 @@ mod values;
 pub(crate) use values::{OnBusy, OnError, OnLost};
 
 /// The arguments there are.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "key",
     "keys",
     "timeout",
@@ -32,6 +32,7 @@ const NAMES: [&str; 16] = [
     "reentrant",
     "init",
     "locker",
+    "scheme",
     "crate",
     "skip",
 ];
@@ -53,6 +54,7 @@ pub(crate) struct Args {
     /// Where the argument is, and its value.
     pub(crate) init: Option<(Span, Expr)>,
     pub(crate) locker: Option<Expr>,
+    pub(crate) scheme: Option<Expr>,
     /// Where the word is: no lock on this method of the block.
     pub(crate) skip: Option<Span>,
     pub(crate) krate: Option<Path>,
@@ -160,6 +162,7 @@ impl Args {
             "reentrant" => self.reentrant = Some(values::switch(text, input)?),
             "init" => self.init = Some((name.span(), input.parse()?)),
             "locker" => self.locker = Some(input.parse()?),
+            "scheme" => self.scheme = Some(input.parse()?),
             _ => self.krate = Some(values::path_of_crate(input)?),
         }
         Ok(())

@@ -18,13 +18,14 @@ pub struct Capabilities {
     pub shared_mode: bool,
     /// Who meets under the same name.
     pub reach: Reach,
-    /// After this much silence the server ends a session and frees its locks. `None`: it never does, or there is no
-    /// server.
+    /// After this much silence the server ends a session and frees its locks; of leases: their ttl. `None`: it never does,
+    /// or there is no server.
     pub limit: Option<Duration>,
     /// Whether something stands between this process and the server and gives sessions numbers of its own, as poolers
     /// do. `None` where that cannot be told. In itself this is no hazard: in session mode locks hold.
     pub behind_pooler: Option<bool>,
-    /// Whether two connections were seen to exclude each other. The memory backend needs no proof.
+    /// Whether two connections were seen to exclude each other. Memory needs no proof, nor do
+    /// leases: the primary key of their table excludes.
     pub proved: bool,
     /// What the configuration allows.
     pub allowed: Vec<Hazard>,
@@ -38,6 +39,8 @@ pub struct Capabilities {
 pub enum Strategy {
     /// A session of the server holds them: advisory locks, named locks.
     Session,
+    /// Rows of a table hold them, each until a time.
+    Lease,
     /// A table in this process holds them.
     Memory,
 }

@@ -1,6 +1,12 @@
 //! What the user can set.
 
+mod enabled;
+mod lease;
 mod program;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use lease::LeaseSettings;
+pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +19,7 @@ use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::observer::Observer;
 use crate::queue::HandOver;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// How dlock reaches its server, and how it behaves.
@@ -42,12 +49,15 @@ pub struct Config {
     redact_keys: bool,
     hand_over: HandOver,
     allowed: Hazards,
+    key_scheme: KeyScheme,
+    lease: LeaseOptions,
+    enabled: bool,
 }
 
 impl Config {
     /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, or `memory:` for tests.
     ///
-    /// Every setter but those of the telemetry has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
+    /// Every setter but those of the telemetry and [`enabled`](Config::enabled) has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
     ///
     /// # Errors
     ///
@@ -66,6 +76,8 @@ impl Config {
             hand_over,
             hand_over_time,
             allow,
+            key_scheme,
+            lease,
         } = options;
         Ok(Config {
             endpoint,
@@ -84,19 +96,36 @@ impl Config {
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
             },
             allowed: allow.unwrap_or_default(),
+            key_scheme: key_scheme.unwrap_or_default(),
+            lease,
+            enabled: true,
         })
     }
 
     /// Reads the DSN from the environment: `DLOCK_DSN`, else `DATABASE_URL`. An empty variable counts as unset.
     ///
+    /// `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. It counts here alone.
+    ///
     /// # Errors
     ///
-    /// [`InitError::NoDsn`] where neither is set, else as [`Config::from_dsn`], with the variable's name.
+    /// [`InitError::NoDsn`] where neither is set, else as [`Config::from_dsn`], with the variable's name;
+    /// [`InitError::BadConfig`] for another value of `DLOCK_ENABLED` than 0, 1, false and true.
     pub fn from_env() -> Result<Config, InitError> {
         Config::from_lookup(|name| std::env::var_os(name))
     }
 
     fn from_lookup(
+        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Config, InitError> {
+        let enabled = enabled::read(&lookup)?;
+        let config = match Config::from_variables(lookup) {
+            Err(InitError::NoDsn) if !enabled => Config::from_dsn("memory:"),
+            config => config,
+        };
+        Ok(config?.enabled(enabled))
+    }
+
+    fn from_variables(
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Config, InitError> {
         for name in ["DLOCK_DSN", "DATABASE_URL"] {
@@ -213,6 +242,27 @@ impl Config {
         self.allowed.insert(hazard);
         self
     }
+
+    /// By which scheme keys become the names of locks on the server, where a lock does not say: another than the native
+    /// one shares locks with programs that use another library. Without effect on `memory:`. Locks of two schemes do not
+    /// exclude each other. Default: [`KeyScheme::Native`].
+    #[must_use]
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Config {
+        self.key_scheme = scheme;
+        self
+    }
+
+    /// Switches dlock off, with `false`: no server is reached, and **no other process is excluded**. Bodies still take
+    /// turns among those of the same [`Locker`](crate::Locker). A line on standard error says so, once in each process.
+    /// Default: `true`.
+    ///
+    /// For a developer's machine or a single process. Where one process has switched off what the others rely on, nothing
+    /// is locked. There are no fencing tokens, so a resource that checks them refuses.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Config {
+        self.enabled = enabled;
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -261,12 +311,27 @@ impl Config {
             .unwrap_or_else(|| HEARTBEAT.min(self.limit / 6))
     }
 
+    /// Each holder of a lease gets a fencing token of its own, which a hand-over would not give.
     pub(crate) fn get_hand_over(&self) -> HandOver {
+        if self.is_lease() {
+            return HandOver {
+                times: 0,
+                time: Duration::ZERO,
+            };
+        }
         self.hand_over
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     pub(crate) fn get_allowed(&self) -> &Hazards {
         &self.allowed
+    }
+
+    pub(crate) fn get_key_scheme(&self) -> &KeyScheme {
+        &self.key_scheme
     }
 
     pub(crate) fn get_max_waiters(&self) -> usize {
@@ -331,6 +396,7 @@ impl Config {
                 self.max_waiters
             )));
         }
+        self.check_key_scheme()?;
         if self.max_held == Some(0) {
             return Err(bad("max_held 0 is out of range: write 1 or more"));
         }
@@ -347,7 +413,36 @@ impl Config {
                 "the application_name is empty or has a NUL character: write a name, or leave it out",
             ));
         }
+        self.check_lease()?;
+        if self.is_lease() {
+            // A socket that is given up frees no lease.
+            return Ok(());
+        }
         self.endpoint.check(limit)
+    }
+}
+
+impl Config {
+    /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
+    fn check_key_scheme(&self) -> Result<(), InitError> {
+        let scheme = &self.key_scheme;
+        let without = match &self.endpoint {
+            #[cfg(feature = "postgres")]
+            Endpoint::Postgres(_) => scheme.without_postgres(),
+            #[cfg(feature = "mysql")]
+            Endpoint::MySql(_) => scheme.without_mysql(),
+            Endpoint::Memory { .. } => return Ok(()),
+        };
+        if let Some(rule) = without {
+            return Err(bad(format!("key_scheme {scheme}: {rule}")));
+        }
+        match &self.namespace {
+            Some(namespace) if !scheme.is_native() => Err(bad(format!(
+                "namespace {namespace:?} has no effect with key_scheme {scheme}, whose names are those of another library: \
+                 remove one of them"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -364,6 +459,9 @@ impl fmt::Debug for Config {
             .field("max_held", &self.max_held)
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
+            .field("key_scheme", &self.key_scheme)
+            .field("lease", &self.lease)
+            .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@
 //! weaker than its DSN says is worse than a start that fails. **A message never shows a password**, also not a piece of
 //! one that a missing percent-encoding let slip into another part: see [`split`] for what counts as certain.
 
+mod lease;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;

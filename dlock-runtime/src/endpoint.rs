@@ -13,7 +13,7 @@ use crate::error::InitError;
 #[cfg(feature = "mysql")]
 pub(crate) use mysql::{MySqlEndpoint, MySqlPlace};
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::PostgresEndpoint;
+pub(crate) use postgres::{Hear, PostgresEndpoint};
 
 /// A server, or the memory of this process. `Debug` shows no password.
 #[derive(Clone, Debug)]

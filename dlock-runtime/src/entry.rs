@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::capabilities::Strategy;
 use crate::error::{Error, Unsupported};
 use crate::global::{self, IntoConfig};
-use crate::hold::frame;
+use crate::hold::{MAX_TTL, MIN_TTL, frame};
 use crate::key::{KeyText, Mode};
 use crate::locker::Locker;
+use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
 use crate::tenure::Terms;
 use crate::timeout::Timeout;
@@ -21,7 +23,11 @@ pub struct Entry {
     shared: bool,
     not_reentrant: bool,
     timeout: Option<Timeout>,
+    scheme: Option<KeyScheme>,
     terms: Terms,
+    /// Of leases alone.
+    ttl: Option<Duration>,
+    fenced: bool,
     locker: Option<Locker>,
     failed: Option<Error>,
 }
@@ -42,7 +48,10 @@ impl Entry {
             shared: false,
             not_reentrant: false,
             timeout: None,
+            scheme: None,
             terms: Terms::default(),
+            ttl: None,
+            fenced: false,
             locker: None,
             failed: None,
         }
@@ -60,6 +69,13 @@ impl Entry {
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Entry {
         self.timeout = Some(timeout.into());
+        self
+    }
+
+    /// `scheme = …`
+    #[must_use]
+    pub fn scheme(mut self, scheme: KeyScheme) -> Entry {
+        self.scheme = Some(scheme);
         self
     }
 
@@ -86,27 +102,16 @@ impl Entry {
 
     /// `ttl = …`
     #[must_use]
-    pub fn ttl(self, ttl: impl Into<Timeout>) -> Entry {
-        match ttl.into().duration() {
-            Some(ttl) => self.unsupported(
-                format!("ttl = {ttl:?} on a session lock"),
-                "leave it out: a session lock lasts as long as its connection, and `limit` in the DSN says after how \
-                 long a silence the server frees it",
-            ),
-            None => self,
-        }
+    pub fn ttl(mut self, ttl: impl Into<Timeout>) -> Entry {
+        self.ttl = ttl.into().duration();
+        self
     }
 
     /// `fencing = …`
     #[must_use]
-    pub fn fencing(self, on: bool) -> Entry {
-        if !on {
-            return self;
-        }
-        self.unsupported(
-            "fencing = true on a session lock".to_owned(),
-            "leave it out, and let the database check a version in the transaction that writes",
-        )
+    pub fn fencing(mut self, on: bool) -> Entry {
+        self.fenced = on;
+        self
     }
 
     /// `reentrant = …`
@@ -139,12 +144,31 @@ impl Entry {
         self
     }
 
-    fn unsupported(mut self, what: String, remedy: &str) -> Entry {
-        self.failed = Some(Error::Unsupported(Arc::new(Unsupported {
-            what,
-            remedy: remedy.to_owned(),
-        })));
-        self
+    /// Refuses what only leases have.
+    fn check_lease(&self, strategy: Strategy) -> Result<(), Error> {
+        if strategy == Strategy::Lease {
+            return match self.ttl {
+                Some(ttl) if !(MIN_TTL..=MAX_TTL).contains(&ttl) => Err(unsupported(
+                    format!("ttl = {ttl:?}"),
+                    "a lease lasts from 1 s to 24 h",
+                )),
+                _ => Ok(()),
+            };
+        }
+        if let Some(ttl) = self.ttl {
+            return Err(unsupported(
+                format!("ttl = {ttl:?} on a session lock"),
+                "leave it out: a session lock lasts as long as its connection, and `limit` in the DSN says after how \
+                 long a silence the server frees it; or use strategy=lease",
+            ));
+        }
+        if self.fenced {
+            return Err(unsupported(
+                "fencing = true on a session lock".to_owned(),
+                "leave it out, and let the database check a version in the transaction that writes; or use strategy=lease",
+            ));
+        }
+        Ok(())
     }
 
     /// For a body that a [`Lock`](crate::Lock) runs.
@@ -153,13 +177,17 @@ impl Entry {
         keys: SmallVec<[KeyText; 1]>,
         mode: Mode,
         timeout: Option<Timeout>,
+        scheme: Option<KeyScheme>,
     ) -> Entry {
         Entry {
             keys,
             shared: mode == Mode::Shared,
             not_reentrant: false,
             timeout,
+            scheme,
             terms: Terms::default(),
+            ttl: None,
+            fenced: false,
             locker: Some(locker),
             failed: None,
         }
@@ -170,7 +198,9 @@ impl Entry {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let locker = self.locker.map_or_else(global::locker, Ok)?;
+        let locker = self.locker.clone().map_or_else(global::locker, Ok)?;
+        self.check_lease(locker.capabilities().strategy)?;
+        let scheme = self.scheme.as_ref().unwrap_or_else(|| locker.key_scheme());
         let id = frame::next_id();
         let mode = if self.shared {
             Mode::Shared
@@ -184,6 +214,7 @@ impl Entry {
             body: Some(id),
             reentrant: !self.not_reentrant,
             parks,
+            ttl: self.ttl,
         };
         // A body with a limit of zero would be over before it began.
         let max_hold = self
@@ -193,11 +224,18 @@ impl Entry {
         Ok(Begun {
             id,
             mode,
-            taking: Taking::new(locker.queue(), self.keys, manner)?,
+            taking: Taking::new(locker.queue(), self.keys, scheme, manner)?,
             terms: Terms {
                 max_hold,
                 ..self.terms
             },
         })
     }
+}
+
+fn unsupported(what: String, remedy: &str) -> Error {
+    Error::Unsupported(Arc::new(Unsupported {
+        what,
+        remedy: remedy.to_owned(),
+    }))
 }

@@ -24,6 +24,8 @@ pub enum Error {
     HoldExceeded(Arc<HoldExceeded>),
     /// Waiting would never end: what is waited for is held by whoever waits.
     WouldDeadlock(Arc<WouldDeadlock>),
+    /// The connection holds the lock already: only for locks on the caller's own connection.
+    AlreadyHeld(Arc<AlreadyHeld>),
     /// `dlock::check` was called outside every locked body.
     NotLocked,
     /// The server was reached and refused the statement that takes the lock.
@@ -126,6 +128,14 @@ pub struct WouldDeadlock {
     pub reason: &'static str,
 }
 
+/// What the connection holds: part of [`Error::AlreadyHeld`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AlreadyHeld {
+    /// The key that was asked for.
+    pub key: Arc<str>,
+}
+
 /// The server's own words: part of [`Error::Refused`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -193,6 +203,7 @@ impl Error {
             Error::Lost(lost) => Some(&lost.key),
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
+            Error::AlreadyHeld(held) => Some(&held.key),
             Error::Refused(refused) => Some(&refused.key),
             Error::TooManyHeld(too_many) => Some(&too_many.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
@@ -231,6 +242,11 @@ impl fmt::Display for Error {
                 let WouldDeadlock { key, reason, .. } = &**deadlock;
                 write!(f, "waiting for lock {:?} would never end: {reason}", &**key)
             }
+            Error::AlreadyHeld(held) => write!(
+                f,
+                "this connection holds lock {:?} already: release it first, or ask for it with `reentrant()`",
+                &*held.key
+            ),
             Error::NotLocked => f.write_str("this code does not run under a lock"),
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::future::select_all;
 use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::hold::frame::Locked;
+use crate::hold::renew_all;
 use crate::key::Mode;
 use crate::park::block_on;
 use crate::queue::{LeaveError, Leaving, Place, lost};
@@ -86,6 +88,37 @@ impl Guard {
             })
         });
         select_all(endings).await.0
+    }
+
+    /// The fencing token: a number that grows with each holder of the key. Write it beside what the lock protects, and
+    /// refuse a smaller one there, or check it in the transaction that writes (see [`lease`](crate::lease)). Leases have one;
+    /// session locks and the memory backend have none. Of several keys it is the first one's.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.locks().next()?.vitality.token()
+    }
+
+    /// Renews a lease now: it lasts for `ttl` from now on, and the automatic renewals keep to that from here on. Of several
+    /// keys all are renewed. From 1 s to 24 h.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] when the lock is not held any more; [`Error::Unsupported`] when it is no lease, or for a `ttl` out of
+    /// range.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once called, the lease is renewed whether or not the future is polled; dropping the future only gives up the answer.
+    pub fn renew(&self, ttl: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        renew_all(self.locks(), ttl)
+    }
+
+    /// As [`renew`](Self::renew), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`renew`](Self::renew).
+    pub fn renew_blocking(&self, ttl: Duration) -> Result<(), Error> {
+        block_on(self.renew(ttl))
     }
 
     /// Releases the lock and waits for the server's answer.

@@ -21,12 +21,19 @@ mod hazard;
 mod hold;
 mod io;
 mod key;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod lease;
 mod lock;
 mod locker;
 pub mod observer;
 mod outcome;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod own;
 mod park;
 mod queue;
+#[cfg(dlock_sabotage)]
+mod sabotage;
+mod scheme;
 mod scope;
 mod taking;
 mod tenure;
@@ -36,17 +43,18 @@ mod tls;
 pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
-    Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost, Refused,
-    TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
+    AlreadyHeld, Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost,
+    Refused, TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;
 pub use hazard::Hazard;
 pub use hold::{Current, check, current};
-pub use key::Mode;
+pub use key::{Key, KeyValue, Mode};
 pub use lock::Lock;
 pub use locker::{Locker, Report};
 pub use outcome::{FromLockError, Skippable};
+pub use scheme::{AdvisoryKey, KeyNaming, KeyScheme};
 pub use scope::Scoped;
 pub use timeout::Timeout;
 

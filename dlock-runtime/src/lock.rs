@@ -8,9 +8,11 @@ use crate::body::{self, Outcome, Run};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::guard::Guard;
-use crate::key::{KeyText, Mode};
+use crate::key::{Key, KeyText, Mode};
 use crate::locker::Locker;
+use crate::park::block_on;
 use crate::queue::Patience;
+use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
 use crate::timeout::Timeout;
 
@@ -24,6 +26,7 @@ pub struct Lock {
     keys: SmallVec<[KeyText; 1]>,
     mode: Mode,
     timeout: Option<Timeout>,
+    scheme: Option<KeyScheme>,
 }
 
 impl Lock {
@@ -37,6 +40,7 @@ impl Lock {
             keys,
             mode: Mode::Exclusive,
             timeout: None,
+            scheme: None,
         }
     }
 
@@ -47,8 +51,14 @@ impl Lock {
         self
     }
 
-    /// Takes the lock in shared mode: others may hold it at the same time, if they take it shared too. PostgreSQL
-    /// and the memory backend have this mode; on MySQL and MariaDB acquiring is [`Error::Unsupported`].
+    /// By which scheme the key becomes the name of a lock on the server. The default is the configuration's.
+    pub fn key_scheme(mut self, scheme: KeyScheme) -> Lock {
+        self.scheme = Some(scheme);
+        self
+    }
+
+    /// Takes the lock in shared mode: others may hold it at the same time, if they take it shared too. PostgreSQL,
+    /// leases and the memory backend have this mode; with named locks of MySQL and MariaDB acquiring is [`Error::Unsupported`].
     pub fn shared(mut self) -> Lock {
         self.mode = Mode::Shared;
         self
@@ -74,6 +84,7 @@ impl Lock {
     /// - [`Error::Refused`]: the server was reached and refused.
     /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
     ///   a synchronous call would park the task, or the single-threaded runtime, that has to release it.
+    /// - [`Error::Lost`]: of several keys, one that was taken was lost while another was waited for.
     /// - [`Error::InvalidKey`], [`Error::Unsupported`], [`Error::ShutDown`], [`Error::RuntimeStopped`],
     ///   [`Error::Forked`]: at once.
     ///
@@ -118,6 +129,76 @@ impl Lock {
         unless_busy(self.guard_blocking(self.manner(self.locker.one_try(), false)))
     }
 
+    /// Whether anybody holds the lock, in whatever mode, in this process or elsewhere; of several keys: any of them. Asks the
+    /// server without taking the lock. The answer is of the past when it arrives: to act only if nobody holds it, use
+    /// [`try_acquire`](Self::try_acquire). The time-out does not count.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Unavailable`]: the server could not be reached or did not answer within the connect time-out.
+    /// - [`Error::InvalidKey`], [`Error::ShutDown`], [`Error::RuntimeStopped`], [`Error::Forked`]: at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn locked(&self) -> Result<bool, Error> {
+        let (queue, scheme) = (self.locker.queue(), self.scheme());
+        for key in &self.keys {
+            let key = Key(key.clone());
+            let name = queue.name_of(&key, scheme)?;
+            let within = self.locker.connect_timeout();
+            let held = if let Some(held) = queue.is_held(&name, within).await? {
+                held
+            } else {
+                // The connection was lost: a try opens it anew.
+                let one = Lock {
+                    keys: smallvec![key.0],
+                    ..self.clone()
+                };
+                match one.exclusive().try_acquire().await? {
+                    Some(guard) => guard.release().await.is_err(),
+                    None => true,
+                }
+            };
+            if held {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// As [`locked`](Self::locked), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`locked`](Self::locked).
+    pub fn locked_blocking(&self) -> Result<bool, Error> {
+        block_on(self.locked())
+    }
+
+    /// Waits until the lock is free, up to the time-out, and holds nothing afterwards: it takes its turn in the line and gives
+    /// it up at once. To do something while nobody else does, acquire the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn wait_free(&self) -> Result<(), Error> {
+        self.acquire().await?.release().await
+    }
+
+    /// As [`wait_free`](Self::wait_free), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_free`](Self::wait_free).
+    pub fn wait_free_blocking(&self) -> Result<(), Error> {
+        self.acquire_blocking()?.release_blocking()
+    }
+
     /// Runs a future under the lock: takes it, polls the future, drops the future, releases.
     ///
     /// When the lock is lost the future is stopped: it is dropped before it is polled again, and also when it waits
@@ -153,7 +234,13 @@ impl Lock {
 
     fn entry(&self) -> Entry {
         let keys = self.keys.clone();
-        Entry::of(self.locker.clone(), keys, self.mode, self.timeout)
+        Entry::of(
+            self.locker.clone(),
+            keys,
+            self.mode,
+            self.timeout,
+            self.scheme.clone(),
+        )
     }
 
     fn manner(&self, patience: Patience, name_holder: bool) -> Manner {
@@ -164,11 +251,18 @@ impl Lock {
             body: None,
             reentrant: false,
             parks: false,
+            ttl: None,
         }
     }
 
     fn taking(&self, manner: Manner) -> Result<Taking, Error> {
-        Taking::new(self.locker.queue(), self.keys.clone(), manner)
+        let keys = self.keys.clone();
+        Taking::new(self.locker.queue(), keys, self.scheme(), manner)
+    }
+
+    fn scheme(&self) -> &KeyScheme {
+        let of_locker = || self.locker.key_scheme();
+        self.scheme.as_ref().unwrap_or_else(of_locker)
     }
 
     async fn guard(&self, manner: Manner) -> Result<Guard, Error> {

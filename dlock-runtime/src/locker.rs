@@ -12,10 +12,12 @@ use crate::config::Config;
 use crate::error::{Error, InitError};
 use crate::global;
 use crate::io::Io;
+use crate::key::Key;
 use crate::lock::Lock;
 use crate::observer::Watch;
 use crate::park::block_on;
 use crate::queue::{Patience, Queue};
+use crate::scheme::KeyScheme;
 use crate::scope::{self, Scoped};
 use crate::timeout::Timeout;
 
@@ -87,15 +89,16 @@ impl Locker {
         block_on(Locker::connect(config))
     }
 
-    /// The lock of a key: 1 to 1024 bytes of UTF-8 without NUL. Whether the key is valid shows when it is acquired.
-    pub fn lock(&self, key: impl Into<Arc<str>>) -> Lock {
-        Lock::new(self.clone(), key.into().into())
+    /// The lock of a key: 1 to 1024 bytes of UTF-8 without NUL, unless another [`KeyScheme`] has other rules. Whether the
+    /// key is valid shows when it is acquired.
+    pub fn lock(&self, key: impl Into<Key>) -> Lock {
+        Lock::new(self.clone(), key.into().0)
     }
 
     /// The locks of several keys, all or none. They are taken in one order, which is the same for everybody who takes
     /// several; a key that is given twice is taken once.
-    pub fn lock_all<K: Into<Arc<str>>>(&self, keys: impl IntoIterator<Item = K>) -> Lock {
-        let keys = keys.into_iter().map(|key| key.into().into());
+    pub fn lock_all<K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Lock {
+        let keys = keys.into_iter().map(|key| key.into().0);
         Lock::all(self.clone(), keys.collect())
     }
 
@@ -199,6 +202,24 @@ impl Locker {
         Patience::OneTry {
             answer_by: Instant::now() + self.inner.config.get_connect_timeout(),
         }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.config.get_connect_timeout()
+    }
+
+    /// How long a lock waits that has no time-out of its own.
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.inner.config.get_timeout()
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.inner.config.get_namespace()
+    }
+
+    /// The scheme of locks that name none of their own.
+    pub(crate) fn key_scheme(&self) -> &KeyScheme {
+        self.inner.config.get_key_scheme()
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
 use crate::error::{Error, InvalidKey, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
+use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
+use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
+use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
 /// the other way round, and no server sees both.
@@ -38,6 +41,8 @@ pub(crate) struct Manner {
     pub(crate) reentrant: bool,
     /// Whether the caller parks its thread.
     pub(crate) parks: bool,
+    /// How long a lease is to last, other than the configuration says.
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// A lock that was taken.
@@ -56,6 +61,8 @@ pub(crate) struct Taking {
     todo: SmallVec<[Wanted; 1]>,
     waiting: Option<(Wanted, Acquire)>,
     held: SmallVec<[Held; 1]>,
+    /// All are taken, and get the ttl that they are to have.
+    renewing: Option<BoxFuture<'static, Result<(), Error>>>,
 }
 
 struct Wanted {
@@ -69,6 +76,7 @@ impl Taking {
     pub(crate) fn new(
         queue: &Arc<Queue>,
         keys: SmallVec<[KeyText; 1]>,
+        scheme: &KeyScheme,
         mut manner: Manner,
     ) -> Result<Taking, Error> {
         if keys.is_empty() {
@@ -86,9 +94,9 @@ impl Taking {
             };
         }
         let wanted = |key| {
-            let key = Key::new(key)?;
+            let key = Key(key);
             Ok(Wanted {
-                name: queue.name_of(&key),
+                name: queue.name_of(&key, scheme)?,
                 key,
                 under: None,
             })
@@ -107,6 +115,7 @@ impl Taking {
             todo,
             waiting: None,
             held: SmallVec::new(),
+            renewing: None,
         })
     }
 
@@ -151,7 +160,20 @@ impl Taking {
                 }
             }
         }
+        self.check_first()?;
         Ok(true)
+    }
+
+    /// Of several locks those that were taken first may have been lost while the others were waited for: such a set is
+    /// not handed out.
+    fn check_first(&self) -> Result<(), Error> {
+        if self.held.len() < 2 {
+            return Ok(());
+        }
+        self.held.iter().try_for_each(|held| {
+            let reason = held.locked.vitality.lost();
+            reason.map_or(Ok(()), |reason| Err(lost(&held.locked.key, &reason)))
+        })
     }
 
     /// The enclosing body under whose hold this lock is to be taken, and which of its locks it is.
@@ -191,7 +213,7 @@ impl Taking {
 
     /// Takes the locks, if none has to be waited for. Otherwise poll this on.
     pub(crate) fn on_the_spot(&mut self) -> Result<Option<SmallVec<[Held; 1]>>, Error> {
-        let all = self.advance()?;
+        let all = self.advance()? && self.manner.ttl.is_none();
         Ok(all.then(|| std::mem::take(&mut self.held)))
     }
 
@@ -230,8 +252,18 @@ impl Future for Taking {
                     self.held.push(wanted.held(place, vitality));
                 }
             }
-            if self.advance()? {
+            if let Some(renewing) = &mut self.renewing {
+                ready!(renewing.as_mut().poll(context))?;
                 return Poll::Ready(Ok(std::mem::take(&mut self.held)));
+            }
+            if self.advance()? {
+                let Some(ttl) = self.manner.ttl else {
+                    return Poll::Ready(Ok(std::mem::take(&mut self.held)));
+                };
+                // Those under an enclosing body's hold keep what that one has.
+                let own = self.held.iter().map(|held| &held.locked);
+                let own = own.filter(|locked| locked.under.is_none());
+                self.renewing = Some(Box::pin(renew_all(own, ttl)));
             }
         }
     }
@@ -250,9 +282,10 @@ mod tests {
             body: None,
             reentrant: true,
             parks: false,
+            ttl: None,
         };
         let keys = keys.iter().map(|key| (*key).into()).collect();
-        let taking = Taking::new(locker.queue(), keys, manner);
+        let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);
         taking.expect("good keys").manner.patience
     }
 

@@ -1,4 +1,4 @@
-//! The tasks of the workspace: `cargo xtask servers`, `cargo xtask test`, `cargo xtask ci`.
+//! The tasks of the workspace: `cargo xtask servers`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask ci`.
 
 mod tasks;
 
@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::tasks::{ci, fuzz, servers, test};
+use crate::tasks::{bench, ci, fuzz, servers, test, torture};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -16,8 +16,15 @@ usage: cargo xtask <task>
   servers status   say what is up
   servers env      print the environment variables that tests read
   test [args…]     run all tests on all three servers; the arguments go to `cargo test`
+  test --interop [args…]
+                   test locks that are shared with the libraries of Python and with sqlx
+  bench [args…]    measure against the raw drivers and other libraries; `--help` lists rows and options
   fuzz [--inputs N] [--seed S] [property]
                    the properties of everything that reads foreign text, over a million inputs each
+  test --clusters [args…]
+                   the tests of poolers, clusters and other releases, which start their own servers
+  torture [args…]  break everything around the locks, and check what their holders saw; `--short`: as CI does,
+                   `--sabotage`: see that a broken library is noticed
   ci               everything that must pass before a change lands
 
 DLOCK_TEST_POSTGRES_URL, DLOCK_TEST_MARIADB_URL and DLOCK_TEST_MYSQL_URL name servers
@@ -41,8 +48,11 @@ fn dispatch() -> Result<ExitCode> {
         ["servers", "down"] => servers::down(),
         ["servers", "status"] => servers::status(),
         ["servers", "env"] => servers::env(),
+        ["test", "--clusters", rest @ ..] => test::run_clusters(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["torture", rest @ ..] => torture::run(rest),
         ["ci"] => ci::run(),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{USAGE}");

@@ -3,20 +3,22 @@
 //! Bytes that arrive while the proxy is stalled are kept and forwarded later, as a network does that comes back before
 //! TCP gives up; so is the end of a connection.
 
+mod pump;
+
 use std::{
-    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use rustix::net::sockopt::set_socket_linger;
 
+use self::pump::{Way, pump};
 use crate::ports;
 
 /// How often a blocked write looks whether its connection was cut.
@@ -47,7 +49,12 @@ struct Network {
 #[derive(Debug, Default)]
 struct State {
     is_stalled: bool,
+    holds_answers: bool,
     delay: Duration,
+    /// The longest piece that is forwarded at once; zero: as it comes.
+    piece: usize,
+    /// After so many more bytes of answers the connection that carries the last of them is reset.
+    cut_after: Option<usize>,
     links: Vec<Link>,
 }
 
@@ -55,9 +62,10 @@ struct State {
 #[derive(Debug)]
 struct Link {
     is_cut: Arc<AtomicBool>,
+    is_stranded: Arc<AtomicBool>,
     client: TcpStream,
     server: TcpStream,
-    pumps: [JoinHandle<()>; 2],
+    pumps: [[JoinHandle<()>; 2]; 2],
 }
 
 impl Proxy {
@@ -99,14 +107,52 @@ impl Proxy {
         self.network.change(|state| state.is_stalled = true);
     }
 
-    /// Forwards again, beginning with what was held back.
-    pub fn resume(&self) {
-        self.network.change(|state| state.is_stalled = false);
+    /// Holds back what the server answers; what clients send still reaches it.
+    pub fn hold_answers(&self) {
+        self.network.change(|state| state.holds_answers = true);
     }
 
-    /// Holds every piece of data back for `delay` before it is forwarded, either way; zero ends that.
+    /// Forwards again, beginning with what was held back; a [cut](Self::cut_after) that has not come is called off.
+    pub fn resume(&self) {
+        self.network.change(|state| {
+            state.is_stalled = false;
+            state.holds_answers = false;
+            state.cut_after = None;
+        });
+    }
+
+    /// The connections of this moment never forward anything again, nor their end; new ones are not affected. Neither side
+    /// is told: each is left with a half-open connection.
+    pub fn strand(&self) {
+        self.network.change(|state| {
+            for link in &state.links {
+                link.is_stranded.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+
+    /// Forwards at most `bytes` at once, either way; zero ends that.
+    pub fn split(&self, bytes: usize) {
+        self.network.change(|state| state.piece = bytes);
+    }
+
+    /// Resets a connection in the middle of what the server sends, after so many more bytes of all connections together.
+    pub fn cut_after(&self, bytes: usize) {
+        self.network.change(|state| state.cut_after = Some(bytes));
+    }
+
+    /// The ports from which the open connections reach the server: by these the server names its clients.
+    pub fn ports(&self) -> Vec<u16> {
+        let state = self.network.state();
+        let open = state.links.iter().filter(|link| !link.has_ended());
+        open.filter_map(|link| Some(link.server.local_addr().ok()?.port()))
+            .collect()
+    }
+
+    /// Holds every piece of data that arrives from now on back for `delay` before it is forwarded, either way; zero ends
+    /// that.
     ///
-    /// Pieces wait one after the other, so a stream of many is slowed down too.
+    /// Pieces wait side by side, as on a long line: many that follow each other arrive as close together as they were sent.
     pub fn delay(&self, delay: Duration) {
         self.network.change(|state| state.delay = delay);
     }
@@ -156,6 +202,17 @@ impl Proxy {
         Ok(())
     }
 
+    /// Cuts all connections and leads new ones to another server, as a name does after a failover.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else took the port meanwhile.
+    pub fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
+        self.refuse();
+        self.target = target;
+        self.accept_again()
+    }
+
     /// How many connections are open.
     pub fn connection_count(&self) -> usize {
         self.network
@@ -183,18 +240,51 @@ impl Network {
         self.changed.notify_all();
     }
 
-    /// Waits until data may pass. `false`: the connection was cut meanwhile.
-    fn pass(&self, is_cut: &AtomicBool) -> bool {
+    /// Lets go of the sockets of a connection that was cut: it is reset when its pumps do too.
+    fn forget(&self, is_cut: &Arc<AtomicBool>) {
         let mut state = self.state();
-        if !state.delay.is_zero() {
-            let delay = state.delay;
+        state
+            .links
+            .retain(|link| !Arc::ptr_eq(&link.is_cut, is_cut));
+    }
+
+    /// How much of what has come may be forwarded at once, and whether the connection is reset behind that.
+    fn portion(&self, way: Way, length: usize) -> (usize, bool) {
+        let mut state = self.state();
+        let piece = match state.piece {
+            0 => length,
+            piece => piece.min(length),
+        };
+        match state.cut_after {
+            Some(left) if way == Way::Back && left <= piece => {
+                state.cut_after = None;
+                (left, true)
+            }
+            Some(left) if way == Way::Back => {
+                state.cut_after = Some(left - piece);
+                (piece, false)
+            }
+            _ => (piece, false),
+        }
+    }
+
+    /// Waits until data that is due then may pass. `false`: the connection was cut meanwhile.
+    fn pass(&self, way: Way, due: Instant, is_cut: &AtomicBool, is_stranded: &AtomicBool) -> bool {
+        let mut state = self.state();
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
             // A cut does not wait for the delay's end.
             let waited = self
                 .changed
-                .wait_timeout_while(state, delay, |_| !is_cut.load(Ordering::SeqCst));
+                .wait_timeout_while(state, left, |_| !is_cut.load(Ordering::SeqCst));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        while state.is_stalled && !is_cut.load(Ordering::SeqCst) {
+        let is_held = |state: &State| {
+            state.is_stalled
+                || is_stranded.load(Ordering::SeqCst)
+                || way == Way::Back && state.holds_answers
+        };
+        while is_held(&state) && !is_cut.load(Ordering::SeqCst) {
             state = self
                 .changed
                 .wait(state)
@@ -206,21 +296,21 @@ impl Network {
 }
 
 impl Link {
-    fn open(
-        client: TcpStream,
-        target: SocketAddr,
-        network: &Arc<Network>,
-    ) -> std::io::Result<Self> {
-        let server = TcpStream::connect(target)?;
+    fn open(client: TcpStream, server: TcpStream, network: &Arc<Network>) -> std::io::Result<Self> {
         for socket in [&client, &server] {
             socket.set_nodelay(true)?;
             socket.set_write_timeout(Some(WRITE_TICK))?;
         }
         let is_cut = Arc::new(AtomicBool::new(false));
-        let forth = pump(client.try_clone()?, server.try_clone()?, network, &is_cut);
-        let back = pump(server.try_clone()?, client.try_clone()?, network, &is_cut);
+        let is_stranded = Arc::new(AtomicBool::new(false));
+        let start = |way| -> std::io::Result<_> {
+            let sockets = (client.try_clone()?, server.try_clone()?);
+            pump(way, sockets, network, &is_cut, &is_stranded)
+        };
+        let [forth, back] = [start(Way::Forth)?, start(Way::Back)?];
         Ok(Self {
             is_cut,
+            is_stranded,
             client,
             server,
             pumps: [forth, back],
@@ -230,21 +320,26 @@ impl Link {
     /// Lets both pumps end. The connection is reset when its last socket is dropped.
     fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
-        for socket in [&self.client, &self.server] {
-            // Without a wait for its end, closing resets. And the end of reading is not told to the other side.
-            let _ = set_socket_linger(socket, Some(Duration::ZERO));
-            let _ = socket.shutdown(Shutdown::Read);
-        }
+        abandon([&self.client, &self.server]);
     }
 
     fn wait(self) {
-        for pump in self.pumps {
-            let _ = pump.join();
+        for thread in self.pumps.into_iter().flatten() {
+            let _ = thread.join();
         }
     }
 
     fn has_ended(&self) -> bool {
-        self.pumps.iter().all(JoinHandle::is_finished)
+        self.pumps.iter().flatten().all(JoinHandle::is_finished)
+    }
+}
+
+/// Makes the closing of a connection a reset, and ends its reading.
+fn abandon(sockets: [&TcpStream; 2]) {
+    for socket in sockets {
+        // Without a wait for its end, closing resets. And the end of reading is not told to the other side.
+        let _ = set_socket_linger(socket, Some(Duration::ZERO));
+        let _ = socket.shutdown(Shutdown::Read);
     }
 }
 
@@ -260,61 +355,15 @@ fn accept(
         }
         let Ok(client) = client else { continue };
         // A server that cannot be reached shows as a closed connection.
-        let Ok(link) = Link::open(client, target, network) else {
+        let Ok(server) = TcpStream::connect(target) else {
             continue;
         };
+        // Nothing passes before the link is known to those who may cut it.
         let mut state = network.state();
+        let Ok(link) = Link::open(client, server, network) else {
+            continue;
+        };
         state.links.retain(|link| !link.has_ended());
         state.links.push(link);
     }
-}
-
-/// Forwards one direction until its end or a cut.
-fn pump(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    network: &Arc<Network>,
-    is_cut: &Arc<AtomicBool>,
-) -> JoinHandle<()> {
-    let (network, is_cut) = (Arc::clone(network), Arc::clone(is_cut));
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = match from.read(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Ok(read) => read,
-                Err(_) => 0,
-            };
-            if !network.pass(&is_cut) {
-                return;
-            }
-            let piece = buffer.get(..read).unwrap_or_default();
-            if piece.is_empty() || !write_all(&mut to, piece, &is_cut) {
-                // The one side's end is the other side's end.
-                let _ = to.shutdown(Shutdown::Write);
-                return;
-            }
-        }
-    })
-}
-
-/// Writes everything, unless the connection is cut or its other side gone.
-fn write_all(to: &mut TcpStream, mut piece: &[u8], is_cut: &AtomicBool) -> bool {
-    while !piece.is_empty() {
-        match to.write(piece) {
-            Ok(written) => piece = piece.get(written..).unwrap_or_default(),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut
-                ) =>
-            {
-                if is_cut.load(Ordering::SeqCst) {
-                    return false;
-                }
-            }
-            Err(_) => return false,
-        }
-    }
-    true
 }

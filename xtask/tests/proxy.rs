@@ -139,6 +139,28 @@ fn a_delay_holds_each_direction_back() {
 }
 
 #[test]
+fn pieces_are_delayed_side_by_side() {
+    const PIECES: usize = 20;
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    let delay = Duration::from_millis(500);
+    proxy.delay(delay);
+    let start = Instant::now();
+    // As much as the proxy reads at once.
+    let piece = vec![7; 64 * 1024];
+    let writer = thread::spawn({
+        let mut stream = stream.try_clone().unwrap();
+        move || (0..PIECES).for_each(|_| stream.write_all(&piece).unwrap())
+    });
+    let mut back = vec![0; PIECES * 64 * 1024];
+    stream.read_exact(&mut back).unwrap();
+    writer.join().unwrap();
+    // One after the other they would take longer in one direction alone.
+    let one_by_one = delay * u32::try_from(PIECES).unwrap();
+    assert!(start.elapsed() < one_by_one, "{:?}", start.elapsed());
+}
+
+#[test]
 fn the_end_of_one_side_is_the_end_of_the_other() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
@@ -153,4 +175,74 @@ fn a_url_leads_through_the_proxy() {
     let proxy = Proxy::start(target).unwrap();
     let url = proxy.url(&format!("mysql://u:p%2Fw@{target}/db"));
     assert_eq!(url, format!("mysql://u:p%2Fw@{}/db", proxy.addr()));
+}
+
+#[test]
+fn held_answers_arrive_later_and_requests_at_once() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    round_trip(&mut stream, b"before");
+    proxy.hold_answers();
+    stream.write_all(b"held").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let mut answer = [0; 4];
+    assert!(stream.read(&mut answer).is_err());
+    proxy.resume();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"held");
+}
+
+#[test]
+fn a_stranded_connection_is_silent_and_a_new_one_is_not() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stranded = connect(&proxy);
+    round_trip(&mut stranded, b"before");
+    proxy.strand();
+    stranded.write_all(b"lost").unwrap();
+    round_trip(&mut connect(&proxy), b"new");
+    stranded
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let error = stranded.read(&mut [0; 4]).unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut
+    ));
+}
+
+#[test]
+fn a_split_stream_is_whole_in_the_end() {
+    let proxy = Proxy::start(echo()).unwrap();
+    proxy.split(3);
+    let text: Vec<u8> = (0..=255).collect();
+    round_trip(&mut connect(&proxy), &text);
+}
+
+#[test]
+fn an_answer_is_cut_in_its_middle() {
+    let proxy = Proxy::start(echo()).unwrap();
+    let mut stream = connect(&proxy);
+    round_trip(&mut stream, b"whole");
+    assert_eq!(proxy.ports().len(), 1);
+    proxy.cut_after(3);
+    stream.write_all(b"answer").unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 8];
+    let error = loop {
+        match stream.read(&mut piece) {
+            Ok(read) => {
+                assert!(read > 0, "an end in good order");
+                answer.extend_from_slice(&piece[..read]);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(answer, b"ans");
+    round_trip(&mut connect(&proxy), b"new");
 }

@@ -41,6 +41,7 @@ fn every_argument_is_read() {
         reentrant = false,
         init = dsn(),
         locker = &here,
+        scheme = shared(),
         crate = a::b
     ));
     let known = |length: Option<Length>| {
@@ -58,7 +59,7 @@ fn every_argument_is_read() {
     assert!(matches!(args.on_error, OnError::Panic(_)));
     assert!(matches!(args.on_lost, Some(OnLost::Finish)));
     assert_eq!((args.fencing, args.reentrant), (Some(false), Some(false)));
-    assert!(args.init.is_some() && args.locker.is_some());
+    assert!(args.init.is_some() && args.locker.is_some() && args.scheme.is_some());
     let krate = args.krate.map(|path| quote!(#path).to_string());
     assert_eq!(krate.as_deref(), Some("a :: b"));
 }

@@ -230,6 +230,9 @@ impl Emitter<'_> {
         if matches!(args.on_lost, Some(OnLost::Finish)) && self.is_async {
             entry.extend(quote!(.finish_when_lost()));
         }
+        if let Some(scheme) = &args.scheme {
+            entry.extend(self.setting("scheme", scheme));
+        }
         if let Some(locker) = &args.locker {
             entry.extend(self.setting("locker", &borrowed(locker)));
         }

@@ -15,6 +15,7 @@ use super::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 /// A locker's view of a store.
 pub(crate) struct Memory {
@@ -194,6 +195,11 @@ impl Backend for Memory {
         ServerKey::Name(format!("{}{}", self.prefix, key.text()).into())
     }
 
+    /// Nobody shares this memory who would use another library: a key is what it reads as, whatever the scheme.
+    fn foreign_key(&self, key: &Key, _: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Ok(self.server_key(key))
+    }
+
     fn shared_mode(&self) -> Result<(), Unsupported> {
         Ok(())
     }
@@ -248,16 +254,15 @@ impl Backend for Memory {
         let is_other = |waiting: &&Waiter| {
             !waiting.errand.is_called_off() && !Arc::ptr_eq(&waiting.locker, &self.vitality)
         };
-        let holder = self.store.with(key, |lock| Holder {
-            this_process: true,
-            held_for: lock
-                .since
-                .filter(|_| lock.state != State::Free)
-                .map(|since| since.elapsed()),
-            waiting: u64::try_from(lock.line.iter().filter(is_other).count()).ok(),
-            ..Holder::default()
+        let holder = self.store.with(key, |lock| {
+            (lock.state != State::Free).then(|| Holder {
+                this_process: true,
+                held_for: lock.since.map(|since| since.elapsed()),
+                waiting: u64::try_from(lock.line.iter().filter(is_other).count()).ok(),
+                ..Holder::default()
+            })
         });
-        std::future::ready(Ok(Some(holder))).boxed()
+        std::future::ready(Ok(holder)).boxed()
     }
 
     fn close(&self, reason: &str) {

@@ -1,9 +1,11 @@
 //! What a strategy does for the queue: take a lock, give it back, say who has it.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) mod lease;
 mod memory;
 mod open;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-mod session;
+pub(crate) mod session;
 
 pub(crate) use open::{Opened, open};
 
@@ -17,13 +19,19 @@ use tokio::sync::Notify;
 use crate::error::{Holder, Source};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 /// A place that keeps locks for many processes, or for this one.
 ///
 /// The queue asks for a key only while it neither holds nor asks for it, except for the shared mode of one hold.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// The lock's name as the server compares it.
+    /// The lock's name as the server compares it, by the native scheme.
     fn server_key(&self, key: &Key) -> ServerKey;
+
+    /// The lock's name as the server compares it, by another scheme; or the rule that the key breaks.
+    fn foreign_key(&self, _key: &Key, _scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Err("only session locks can be shared with other libraries: leave the key scheme out here")
+    }
 
     /// Whether many may hold a lock at once, and what to say when not.
     fn shared_mode(&self) -> Result<(), crate::error::Unsupported>;

@@ -17,6 +17,27 @@ pub(super) fn default_name() -> String {
     name(&program, std::process::id(), &host)
 }
 
+/// Host, process id and a random part: two processes never share it, also not in two containers of the same name.
+pub(super) fn default_owner() -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let plain: String = cut_at(&host, MAX_BYTES)
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    format!(
+        "{plain} pid {} {:08x}",
+        std::process::id(),
+        fastrand::u32(..)
+    )
+}
+
 fn name(program: &str, pid: u32, host: &str) -> String {
     let program = cut_at(program, MAX_PROGRAM_BYTES);
     cut(&format!("{program} pid {pid} on {host}")).to_owned()

@@ -87,7 +87,11 @@ pub(super) fn endpoint(parts: Parts, mut query: Query) -> Result<MySqlEndpoint, 
     }
     let charset = |text: &str| (text.eq_ignore_ascii_case("utf8mb4")).then_some(());
     query.take_as(&["charset"], "utf8mb4, the only one there is", charset)?;
-    query.finish("MySQL", REFUSED, &[KNOWN, Options::OF_SERVER])?;
+    query.finish(
+        "MySQL",
+        REFUSED,
+        &[KNOWN, Options::OF_SERVER, Options::OF_LEASES],
+    )?;
 
     let opts = OptsBuilder::default()
         .user(parts.user)

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::lease;
 use super::query::Query;
+use crate::config::LeaseOptions;
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 /// What the DSN says about dlock's behaviour; `None` where it says nothing.
@@ -21,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) hand_over: Option<u32>,
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
+    pub(crate) key_scheme: Option<KeyScheme>,
+    pub(crate) lease: LeaseOptions,
 }
 
 impl Options {
@@ -38,15 +43,19 @@ impl Options {
         "hand_over_time",
         "strategy",
         "allow",
+        "key_scheme",
     ];
+
+    /// The options that leases take besides, for messages.
+    pub(super) const OF_LEASES: &[&str] = lease::NAMES;
 
     /// The options that have an effect without a server.
     pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
 
     /// Takes the options that every server has.
     pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
-        take_strategy(query)?;
-        Ok(Options {
+        let options = Options {
+            lease: lease::take(query)?,
             connect_timeout: query.take_as(&["connect_timeout"], DURATION, duration)?,
             limit: query.take_as(&["limit"], DURATION, duration)?,
             heartbeat: query.take_as(&["heartbeat"], DURATION, duration)?,
@@ -56,8 +65,11 @@ impl Options {
             hand_over: query.take_as(&["hand_over"], "a whole number from 0", whole)?,
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
+            key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
             ..Options::of_memory(query)?
-        })
+        };
+        lease::check(&options)?;
+        Ok(options)
     }
 
     /// Takes the options that have an effect without a server.
@@ -70,26 +82,20 @@ impl Options {
     }
 }
 
-const DURATION: &str = "seconds (10, 2.5) or a number with a unit (500ms, 2s, 1m, 1h)";
+pub(super) const DURATION: &str = "seconds (10, 2.5) or a number with a unit (500ms, 2s, 1m, 1h)";
 const TIMEOUT: &str =
     "seconds (10, 2.5; 0 is one try), a number with a unit (500ms, 2s, 1m, 1h), or none";
-
-fn take_strategy(query: &mut Query) -> Result<(), InitError> {
-    let names = &["strategy"];
-    match query.take(names)?.as_deref() {
-        None | Some("session") => Ok(()),
-        Some(value @ "lease") => Err(query.wrong_value(
-            names,
-            value,
-            "session (leases are not available in this version)",
-        )),
-        Some(value) => Err(query.wrong_value(names, value, "session")),
-    }
-}
 
 fn hazards() -> String {
     let names = Hazard::ALL.map(Hazard::name).join(", ");
     format!("one or more of {names}, separated by commas")
+}
+
+fn schemes() -> String {
+    format!(
+        "one of {} (a prefix for with-advisory-lock follows after a colon)",
+        KeyScheme::NAMES.join(", ")
+    )
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

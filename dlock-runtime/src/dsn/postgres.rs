@@ -136,7 +136,11 @@ pub(super) fn endpoint(parts: Parts, mut query: Query) -> Result<PostgresEndpoin
         parts.database,
         &mut query,
     )?;
-    query.finish("PostgreSQL", REFUSED, &[KNOWN, Options::OF_SERVER])?;
+    query.finish(
+        "PostgreSQL",
+        REFUSED,
+        &[KNOWN, Options::OF_SERVER, Options::OF_LEASES],
+    )?;
 
     for server in &servers {
         config.host(&server.host).port(server.port);

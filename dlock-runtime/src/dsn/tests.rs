@@ -3,7 +3,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::capabilities::Strategy;
+use crate::config::LeaseOptions;
 use crate::hazard::Hazards;
+use crate::scheme::KeyScheme;
 use crate::timeout::Timeout;
 
 fn problem(dsn: &str) -> String {
@@ -95,7 +98,7 @@ fn a_password_that_is_not_encoded_is_not_shown() {
 fn dlocks_own_options_are_read() {
     let query = "timeout=500ms&namespace=a%2Fb%20%F0%9F%94%92&connect_timeout=2.5&limit=1m&heartbeat=3s\
                  &max_waiters=3&max_held=500&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
-                 &allow=standby,no-exclusion";
+                 &allow=standby,no-exclusion&key_scheme=with-advisory-lock:a";
     let expected = Options {
         timeout: Some(Timeout::from(Duration::from_millis(500))),
         namespace: Some("a/b 🔒".to_owned()),
@@ -108,6 +111,11 @@ fn dlocks_own_options_are_read() {
         hand_over: Some(0),
         hand_over_time: Some(Duration::from_millis(5)),
         allow: Hazards::parse("no-exclusion,standby"),
+        key_scheme: Some(KeyScheme::with_advisory_lock("a")),
+        lease: LeaseOptions {
+            strategy: Some(Strategy::Session),
+            ..LeaseOptions::default()
+        },
     };
     for scheme in ["postgres", "postgresql", "mysql", "mariadb", "MySQL"] {
         let (_, options) = parse(&format!("{scheme}://u@h/db?{query}")).expect("a good DSN");
@@ -133,11 +141,7 @@ fn a_wrong_option_is_named_with_what_is_allowed() {
             ("allow=pooler", &["\"pooler\"", "allow", "no-exclusion"]),
             ("allow=standby,all", &["allow", "galera"]),
             ("allow=", &["\"\"", "allow", "unproved"]),
-            (
-                "strategy=lease",
-                &["\"lease\"", "strategy", "session", "not available"],
-            ),
-            ("strategy=x", &["\"x\"", "strategy", "session"]),
+            ("strategy=x", &["\"x\"", "strategy", "session or lease"]),
             (
                 "tiemout=1",
                 &["unknown option \"tiemout\"", "timeout", "limit", "strategy"],

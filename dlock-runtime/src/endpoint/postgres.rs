@@ -1,12 +1,13 @@
 //! A PostgreSQL server.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Error, NoTls, Socket};
 
 use crate::error::InitError;
 use crate::tls::Settings;
@@ -24,6 +25,9 @@ pub(crate) struct PostgresEndpoint {
     connector: Connector,
 }
 
+/// What is done with the payload of a notification.
+pub(crate) type Hear = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A client, and the connection that must be polled until it ends.
 type Opened = (Client, BoxFuture<'static, Result<(), Error>>);
 
@@ -40,11 +44,16 @@ impl PostgresEndpoint {
 
     /// Opens a connection; the second value must be polled until it ends, which is when the connection closes.
     pub(crate) async fn connect(&self) -> Result<Opened, Error> {
+        self.connect_hearing(None).await
+    }
+
+    /// As [`connect`](Self::connect); notifications are told to `hear`.
+    pub(crate) async fn connect_hearing(&self, hear: Option<Hear>) -> Result<Opened, Error> {
         #[cfg(feature = "tls")]
         if self.tls.tries_tls() {
-            return self.connect_tls().await;
+            return self.connect_tls(hear).await;
         }
-        open(&self.config, NoTls).await
+        open(&self.config, NoTls, hear).await
     }
 
     /// Asks the server to end the statement that is under way on the token's connection.
@@ -59,15 +68,15 @@ impl PostgresEndpoint {
     /// `prefer` tries without TLS where the handshake fails, or where the server lets this user in without TLS only;
     /// the token of such a connection cancels without TLS too.
     #[cfg(feature = "tls")]
-    async fn connect_tls(&self) -> Result<Opened, Error> {
+    async fn connect_tls(&self, hear: Option<Hear>) -> Result<Opened, Error> {
         use crate::tls::{Mode, postgres::refuses_tls};
         use tokio_postgres::config::SslMode;
 
-        match open(&self.config, self.connector.clone()).await {
+        match open(&self.config, self.connector.clone(), hear.clone()).await {
             Err(error) if self.tls.mode == Mode::Prefer && refuses_tls(&error) => {
                 let mut plain = self.config.clone();
                 plain.ssl_mode(SslMode::Disable);
-                open(&plain, NoTls).await.map_err(|_| error)
+                open(&plain, NoTls, hear).await.map_err(|_| error)
             }
             result => result,
         }
@@ -135,13 +144,24 @@ impl PostgresEndpoint {
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEPALIVE_COUNT: u32 = 9;
 
-async fn open<T>(config: &Config, tls: T) -> Result<Opened, Error>
+async fn open<T>(config: &Config, tls: T, hear: Option<Hear>) -> Result<Opened, Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = config.connect(tls).await?;
-    Ok((client, Box::pin(connection)))
+    let (client, mut connection) = config.connect(tls).await?;
+    let Some(hear) = hear else {
+        return Ok((client, Box::pin(connection)));
+    };
+    let hearing = async move {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message? {
+                hear(notification.payload());
+            }
+        }
+        Ok(())
+    };
+    Ok((client, Box::pin(hearing)))
 }
 
 impl fmt::Debug for PostgresEndpoint {

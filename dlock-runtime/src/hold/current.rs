@@ -1,10 +1,14 @@
 //! What a body can learn of its own lock.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::frame::{self, Frame};
+use super::renewing::renew_all;
 use crate::error::Error;
+use crate::park::block_on;
 
 /// The lock that the calling code runs under. Made by [`current`].
 ///
@@ -52,9 +56,44 @@ impl Current {
         self.frame.check().is_ok()
     }
 
-    /// The fencing token, where the lock has one. Session locks and the memory backend have none.
+    /// The fencing token, where the lock has one: leases have. Session locks and the memory backend have none. Of several
+    /// keys it is the first one's.
     pub fn token(&self) -> Option<u64> {
-        None
+        self.frame.locks.first()?.vitality.token()
+    }
+
+    /// Renews the body's lease now: it lasts for `ttl` from now on, and the automatic renewals keep to that from here on. Of
+    /// several keys all are renewed. From 1 s to 24 h.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] when the lock is not held any more; [`Error::Unsupported`] when it is no lease, or for a `ttl` out of
+    /// range.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once called, the lease is renewed whether or not the future is polled; dropping the future only gives up the answer.
+    pub fn renew(&self, ttl: Duration) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let checked = self.check();
+        let renewing = checked
+            .is_ok()
+            .then(|| renew_all(self.frame.locks.iter(), ttl));
+        async move {
+            checked?;
+            match renewing {
+                Some(renewing) => renewing.await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// As [`renew`](Self::renew), for bodies that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`renew`](Self::renew).
+    pub fn renew_blocking(&self, ttl: Duration) -> Result<(), Error> {
+        block_on(self.renew(ttl))
     }
 
     /// Whether the body still holds its lock.

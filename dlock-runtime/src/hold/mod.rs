@@ -2,14 +2,18 @@
 
 mod current;
 pub(crate) mod frame;
+mod renewing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+
+pub(crate) use renewing::{MAX_TTL, MIN_TTL, renew_all};
 
 pub use current::{Current, assert_locked, check, current};
 
@@ -25,7 +29,19 @@ pub(crate) struct Vitality {
     valid_until: AtomicU64,
     lost: OnceCell<Arc<str>>,
     bell: Arc<Notify>,
+    /// Of a lease alone.
+    lease: Option<LeaseHold>,
 }
+
+/// What a lease has besides: a token, and a way to be lengthened.
+struct LeaseHold {
+    token: u64,
+    renew: OnceCell<Renew>,
+}
+
+/// Renews a lease: for that long, from now on. `Err` says why it did not go.
+pub(crate) type Renew =
+    Box<dyn Fn(Duration) -> BoxFuture<'static, Result<(), Arc<str>>> + Send + Sync>;
 
 impl Vitality {
     /// Vouched for until `valid_until`; without limit when there is none.
@@ -34,7 +50,45 @@ impl Vitality {
             valid_until: AtomicU64::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
             lost: OnceCell::new(),
             bell: Arc::default(),
+            lease: None,
         })
+    }
+
+    /// Of one lease.
+    pub(crate) fn of_lease(valid_until: Moment, token: u64) -> Arc<Vitality> {
+        Arc::new(Vitality {
+            valid_until: AtomicU64::new(valid_until.as_nanos()),
+            lost: OnceCell::new(),
+            bell: Arc::default(),
+            lease: Some(LeaseHold {
+                token,
+                renew: OnceCell::new(),
+            }),
+        })
+    }
+
+    /// How the lease is renewed; once.
+    pub(crate) fn renew_with(&self, renew: Renew) {
+        if let Some(lease) = &self.lease {
+            let _ = lease.renew.set(renew);
+        }
+    }
+
+    /// The fencing token, where there is one.
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.lease.as_ref().map(|lease| lease.token)
+    }
+
+    /// Renews the lease. `None`: it is none.
+    pub(crate) fn renew(&self, ttl: Duration) -> Option<BoxFuture<'static, Result<(), Arc<str>>>> {
+        let renew = self.lease.as_ref()?.renew.get()?;
+        Some(renew(ttl))
+    }
+
+    /// Takes back what was vouched for beyond `lasts` from `sent` on.
+    pub(crate) fn shorten(&self, sent: Moment, lasts: Duration) {
+        self.valid_until
+            .fetch_min(sent.plus(lasts).as_nanos(), Ordering::AcqRel);
     }
 
     /// The server confirmed the session with a statement that was sent at `sent`.
@@ -74,6 +128,10 @@ impl Vitality {
     }
 
     fn has_run_out(&self) -> bool {
+        #[cfg(dlock_sabotage)]
+        if crate::sabotage::is_on("no-validity") {
+            return false;
+        }
         let valid_until = self.valid_until.load(Ordering::Acquire);
         valid_until != u64::MAX && Moment::now() >= Moment::from_nanos(valid_until)
     }

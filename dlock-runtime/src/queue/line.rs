@@ -410,7 +410,10 @@ impl Entry {
         bounds: HandOver,
     ) -> Option<Stretch> {
         let first = self.line.front()?;
-        let suits = first.mode == mode && hold.vitality.stands_quietly();
+        let stands = hold.vitality.stands_quietly();
+        #[cfg(dlock_sabotage)]
+        let stands = stands || crate::sabotage::is_on("lost-hand-over");
+        let suits = first.mode == mode && stands;
         suits.then(|| stretch.longer(bounds)).flatten()
     }
 

@@ -5,9 +5,11 @@
 //! server at a time. The errand belongs to the line, not to a caller: when the first caller gives up, the wait goes
 //! on for the next.
 
+mod asking;
 mod deadlock;
 mod line;
 mod place;
+mod questions;
 mod refusal;
 mod release;
 #[cfg(test)]
@@ -28,10 +30,12 @@ use crate::hold::frame::Frame;
 use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use crate::observer::Watch;
+use crate::scheme::KeyScheme;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
+use questions::Questions;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,7 @@ pub(crate) struct Queue {
     /// Locks of this process alone: a forked child has its own.
     local: bool,
     hand_over: HandOver,
+    questions: Questions,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -122,6 +127,7 @@ impl Queue {
             backend,
             io,
             watch,
+            questions: Questions::new(),
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 next_id: 0,
@@ -147,8 +153,17 @@ impl Queue {
     }
 
     /// The lock's name as the server compares it.
-    pub(crate) fn name_of(&self, key: &Key) -> ServerKey {
-        self.backend.server_key(key)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidKey`] with the rule of the scheme, or of the server, that the key breaks.
+    pub(crate) fn name_of(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, Error> {
+        let name = match (scheme, key.broken_rule()) {
+            (KeyScheme::Native, None) => Ok(self.backend.server_key(key)),
+            (KeyScheme::Native, Some(rule)) => Err(rule),
+            _ => self.backend.foreign_key(key, scheme),
+        };
+        name.map_err(|rule| key.invalid(rule))
     }
 
     /// Joins the line for a lock, or takes it on the spot.

@@ -166,7 +166,8 @@ impl Queue {
         let queue = self.clone();
         let key = key.clone();
         self.spawn(async move {
-            match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
+            let asked = queue.questions.ask(&*queue.backend, &key);
+            match time::timeout(ANSWERS_WITHIN, asked).await {
                 Ok(Ok(holder)) => {
                     let holder = holder.map(|holder| queue.with_own_line(&key, holder));
                     queue.deny_busy(waiting, holder);

@@ -77,6 +77,11 @@ impl Queue {
         let giving_back = match hold.grant.give_back() {
             GivenBack::Now(result) => {
                 let result = vitality.lost().map_or(result, Err);
+                #[cfg(dlock_sabotage)]
+                let result = match crate::sabotage::is_on("release-unowned") {
+                    true => Ok(()),
+                    false => result,
+                };
                 self.watch_release(id, &result);
                 self.advance(self.table(), key);
                 return Leaving::done(result);

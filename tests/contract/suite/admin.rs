@@ -131,6 +131,22 @@ impl Admin {
         })
     }
 
+    /// The rows of leases in a namespace: key, owner, token, readers, waiters, end, and the present time.
+    pub(crate) fn lease_rows(&self, namespace: &str) -> Result<Vec<Row>> {
+        self.rows(&match self.family {
+            Family::Postgres => format!(
+                "SELECT name, owner, token, readers, waiters, (extract(epoch FROM expires_at) * 1000000)::int8,
+                    (extract(epoch FROM clock_timestamp()) * 1000000)::int8
+                 FROM public.dlock_lease WHERE namespace = '{namespace}'"
+            ),
+            Family::MySql => format!(
+                "SELECT name, owner, token, readers, waiters, expires_at,
+                    TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))
+                 FROM dlock_lease WHERE namespace = '{namespace}'"
+            ),
+        })
+    }
+
     /// Takes a lock for the administrator, without waiting.
     pub(crate) fn try_lock(&self, lock: &str) -> bool {
         let rows = self

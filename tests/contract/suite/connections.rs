@@ -40,8 +40,12 @@ pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {
     assert_eq!(capabilities.server, locker.server());
     let place = site.place();
     assert_eq!(capabilities.shared_mode, place.has_shared_mode());
-    assert_eq!(capabilities.proved, place != Place::Memory);
+    assert_eq!(
+        capabilities.proved,
+        place != Place::Memory && !place.is_lease()
+    );
     let (reach, strategy) = match place.family() {
+        Some(_) if place.is_lease() => (Reach::Database, Strategy::Lease),
         None => (Reach::Process, Strategy::Memory),
         Some(Family::Postgres) => (Reach::Database, Strategy::Session),
         Some(Family::MySql) => (Reach::Server, Strategy::Session),

@@ -7,6 +7,7 @@
 #![deny(dead_code)]
 
 mod admin;
+mod leases;
 mod names;
 mod place;
 mod ruled;
@@ -15,11 +16,13 @@ mod table;
 mod worker;
 
 mod acquiring;
+mod asking;
 mod cancellation;
 mod connections;
 mod exclusion;
 mod global;
 mod keys;
+mod leasing;
 mod loss;
 mod observing;
 mod order;
@@ -27,6 +30,7 @@ mod races;
 mod release;
 mod rules;
 mod runtimes;
+mod schemes;
 mod shared;
 mod shutdown;
 mod unreachable;
@@ -50,7 +54,7 @@ table::contract! {
         an_unlimited_wait_ends_with_the_lock: everywhere,
         a_wait_is_never_shorter_than_asked: everywhere,
         a_wait_behind_this_process_is_never_shorter_than_asked: everywhere,
-        busy_names_the_program_and_the_session_that_holds: servers,
+        busy_names_the_program_and_the_session_that_holds: sessions,
         busy_names_this_process: everywhere,
         busy_counts_those_who_wait_in_this_process: everywhere,
         busy_counts_those_who_wait_in_other_processes: everywhere,
@@ -70,7 +74,7 @@ table::contract! {
         a_panic_frees_the_lock: everywhere,
         b6_a_panicking_body_frees_the_lock: everywhere,
         a_guard_outlives_its_locker: everywhere,
-        a_killed_process_frees_its_locks_at_once: servers,
+        a_killed_process_frees_its_locks_at_once: sessions,
         a_killed_waiter_stands_in_nobodys_way: servers,
     }
     cancellation {
@@ -95,14 +99,15 @@ table::contract! {
         shared_mode_is_refused_where_there_is_none: named_locks,
     }
     loss {
-        a_restart_of_the_server_loses_the_holds: own_server,
-        a_killed_server_loses_the_holds: own_server,
-        a_killed_session_loses_its_holds: servers,
+        a_restart_of_the_server_loses_the_holds: own_sessions,
+        a_killed_server_loses_the_holds: own_sessions,
+        a_killed_session_loses_its_holds: sessions,
         s5_a_killed_session_is_noticed_without_traffic: postgres,
-        s5_a_release_after_the_session_was_killed_says_lost: servers,
-        a_killed_waiting_session_does_not_end_the_wait: servers,
-        a_loss_stops_a_body_that_waits_for_something_else: servers,
-        a_body_that_outran_the_loss_does_not_count: servers,
+        s5_a_release_after_the_session_was_killed_says_lost: sessions,
+        a_killed_waiting_session_does_not_end_the_wait: sessions,
+        several_locks_are_not_handed_out_when_one_was_lost_in_the_wait: sessions,
+        a_loss_stops_a_body_that_waits_for_something_else: sessions,
+        a_body_that_outran_the_loss_does_not_count: sessions,
         a_finished_body_is_dropped_before_the_lock_goes: everywhere,
         a_dropped_run_drops_the_body_before_the_lock_goes: everywhere,
     }
@@ -111,15 +116,15 @@ table::contract! {
         a_stalled_network_is_unavailable: servers,
         a_network_refused_during_the_wait_is_unavailable: servers,
         a_network_stalled_during_the_wait_is_unavailable: servers,
-        a_cut_during_the_wait_does_not_end_it: servers,
+        a_cut_during_the_wait_does_not_end_it: sessions,
         a_frozen_server_is_unavailable: own_server,
         a_server_out_of_reach_fails_the_start: servers,
     }
     observing {
-        observers_hear_of_every_hold_of_a_killed_session: servers,
-        observers_hear_of_a_loss_that_the_release_finds: servers,
+        observers_hear_of_every_hold_of_a_killed_session: sessions,
+        observers_hear_of_a_loss_that_the_release_finds: sessions,
         observers_hear_of_a_wait_and_its_end: servers,
-        observers_hear_of_a_hand_over_as_of_a_release: servers,
+        observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
         observers_hear_how_many_connections_are_open: servers,
     }
@@ -145,9 +150,21 @@ table::contract! {
     keys {
         distinct_texts_are_distinct_locks: everywhere,
         invalid_texts_are_refused: everywhere,
-        locks_have_their_documented_names: servers,
-        the_default_namespace_is_the_documented_one: servers,
+        locks_have_their_documented_names: sessions,
+        the_default_namespace_is_the_documented_one: sessions,
         b5_namespaces_keep_programs_apart: servers,
+    }
+    asking {
+        locked_tells_of_holders_everywhere: everywhere,
+        locked_needs_no_connection_that_lives: servers,
+        wait_free_waits_and_holds_nothing: everywhere,
+    }
+    schemes {
+        a_scheme_takes_the_lock_of_another_library: servers,
+        keys_that_meet_on_the_server_meet_in_the_line: servers,
+        an_integer_is_its_digits_where_a_scheme_knows_only_text: everywhere,
+        a_scheme_of_ones_own_serves_a_whole_locker: servers,
+        what_a_scheme_cannot_express_is_refused_by_its_rule: servers,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,
@@ -159,8 +176,20 @@ table::contract! {
         the_locker_of_the_process_is_installed_once: everywhere,
         a_scope_lasts_as_long_as_its_future_is_polled: everywhere,
     }
+    leasing {
+        busy_names_the_owner_of_the_lease: leases,
+        tokens_grow_with_each_holder: leases,
+        a_killed_process_frees_its_leases_after_their_ttl: leases,
+        a_killed_connection_costs_no_lease: leases,
+        a_restart_of_the_server_costs_no_lease: own_leases,
+        a_lease_that_is_not_renewed_is_lost_after_its_ttl: leases,
+        a_lease_can_be_renewed_by_hand: leases,
+        a_body_can_renew_and_has_a_token: leases,
+        a_function_can_have_a_ttl_of_its_own: leases,
+        a_waiter_is_woken_soon: woken_leases,
+    }
     rules {
-        s1_the_server_ends_keeper_and_waiter_of_a_silent_process: servers,
+        s1_the_server_ends_keeper_and_waiter_of_a_silent_process: sessions,
         s3_a_body_may_build_an_index_concurrently_while_others_wait: own_postgres,
         b6_a_cancellation_comes_before_the_next_request: servers,
     }
@@ -168,16 +197,16 @@ table::contract! {
         ten_thousand_dropped_acquisitions_leave_nothing: servers,
         grants_and_drops_that_coincide_leave_nothing: servers,
         releases_and_hand_overs_that_coincide_leave_nothing: servers,
-        a_connection_that_is_lost_at_any_step_leaves_nothing: servers,
+        a_connection_that_is_lost_at_any_step_leaves_nothing: sessions,
     }
     connections {
-        a_start_takes_two_connections_and_the_second_is_the_first_waiter: servers,
+        a_start_takes_two_connections_and_the_second_is_the_first_waiter: sessions,
         the_server_says_what_its_locks_are: everywhere,
-        an_account_with_one_connection_is_refused_unless_allowed: own_server,
+        an_account_with_one_connection_is_refused_unless_allowed: own_sessions,
         a_read_only_server_is_refused_unless_allowed: own_named_locks,
         a_hundred_held_keys_use_one_connection: servers,
-        waiters_share_the_connections_they_may_have: servers,
-        s6_one_lock_too_many_is_an_error_and_no_loss: servers,
+        waiters_share_the_connections_they_may_have: sessions,
+        s6_one_lock_too_many_is_an_error_and_no_loss: sessions,
     }
 }
 

@@ -11,6 +11,12 @@ pub(crate) enum Place {
     Postgres,
     MariaDb,
     MySql,
+    /// Leases in a table of PostgreSQL.
+    PostgresLease,
+    /// Leases in a table of MariaDB.
+    MariaDbLease,
+    /// Leases in a table of MySQL.
+    MySqlLease,
 }
 
 /// How a server is talked to.
@@ -21,17 +27,36 @@ pub(crate) enum Family {
 }
 
 impl Place {
-    pub(crate) const ALL: [Place; 4] =
-        [Place::Memory, Place::Postgres, Place::MariaDb, Place::MySql];
-    pub(crate) const SERVERS: [Place; 3] = [Place::Postgres, Place::MariaDb, Place::MySql];
+    pub(crate) const ALL: [Place; 7] = [
+        Place::Memory,
+        Place::Postgres,
+        Place::MariaDb,
+        Place::MySql,
+        Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
+    ];
+    pub(crate) const SERVERS: [Place; 6] = [
+        Place::Postgres,
+        Place::MariaDb,
+        Place::MySql,
+        Place::PostgresLease,
+        Place::MariaDbLease,
+        Place::MySqlLease,
+    ];
+    /// Where sessions hold the locks.
+    pub(crate) const SESSIONS: [Place; 3] = [Place::Postgres, Place::MariaDb, Place::MySql];
+    /// Where rows of a table do.
+    pub(crate) const LEASES: [Place; 3] =
+        [Place::PostgresLease, Place::MariaDbLease, Place::MySqlLease];
 
     /// The kind of server, where there is one.
     pub(crate) fn kind(self) -> Option<Kind> {
         match self {
             Place::Memory => None,
-            Place::Postgres => Some(Kind::Postgres),
-            Place::MariaDb => Some(Kind::MariaDb),
-            Place::MySql => Some(Kind::MySql),
+            Place::Postgres | Place::PostgresLease => Some(Kind::Postgres),
+            Place::MariaDb | Place::MariaDbLease => Some(Kind::MariaDb),
+            Place::MySql | Place::MySqlLease => Some(Kind::MySql),
         }
     }
 
@@ -39,8 +64,10 @@ impl Place {
     pub(crate) fn family(self) -> Option<Family> {
         match self {
             Place::Memory => None,
-            Place::Postgres => Some(Family::Postgres),
-            Place::MariaDb | Place::MySql => Some(Family::MySql),
+            Place::Postgres | Place::PostgresLease => Some(Family::Postgres),
+            Place::MariaDb | Place::MySql | Place::MariaDbLease | Place::MySqlLease => {
+                Some(Family::MySql)
+            }
         }
     }
 
@@ -52,12 +79,25 @@ impl Place {
             // Either scheme leads to either server; the server itself says what it is.
             Place::MariaDb => &["mariadb://"],
             Place::MySql => &["mysql://"],
+            // An option asks for leases, not the scheme.
+            Place::PostgresLease | Place::MariaDbLease | Place::MySqlLease => &[],
         }
     }
 
     /// Whether the place has locks that many may hold at once.
     pub(crate) fn has_shared_mode(self) -> bool {
-        matches!(self, Place::Memory | Place::Postgres)
+        !matches!(self, Place::MariaDb | Place::MySql)
+    }
+
+    /// Whether rows of a table hold the locks.
+    pub(crate) fn is_lease(self) -> bool {
+        Place::LEASES.contains(&self)
+    }
+
+    /// How many connections a locker has that does nothing.
+    pub(crate) fn idle_connections(self) -> usize {
+        // Leases: one takes and releases, the other renews and listens.
+        if self.is_lease() { 2 } else { 1 }
     }
 }
 
@@ -68,6 +108,9 @@ impl fmt::Display for Place {
             Place::Postgres => "postgres",
             Place::MariaDb => "mariadb",
             Place::MySql => "mysql",
+            Place::PostgresLease => "postgres-lease",
+            Place::MariaDbLease => "mariadb-lease",
+            Place::MySqlLease => "mysql-lease",
         })
     }
 }

@@ -6,10 +6,17 @@ use std::path::Path;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// The rules of the sessions, and those of both strategies that concern them.
-const RULES: [&str; 12] = [
-    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "B1", "B2", "B5", "B6", "B7",
+/// The rules of the sessions, of the leases, and of both strategies.
+const RULES: [&str; 20] = [
+    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "B1",
+    "B2", "B5", "B6", "B7",
 ];
+
+/// The words in place of tests, for a rule of [`PENDING`].
+const NOT_YET: &str = "not built yet";
+
+/// Rules that nothing implements yet. Take one out with its first test.
+const PENDING: [&str; 1] = ["L8"];
 
 /// The table names a test for each rule, every test that it names exists, and every test with a number is in it.
 pub(crate) fn no_rule_is_missing() {
@@ -30,7 +37,13 @@ pub(crate) fn no_rule_is_missing() {
             .split('`')
             .filter(|name| name.starts_with(&numbered))
             .collect();
-        assert!(!names.is_empty(), "{rule} has no test");
+        let is_pending = PENDING.contains(&rule);
+        assert_eq!(
+            tests.contains(NOT_YET),
+            is_pending,
+            "{rule}: pending or not"
+        );
+        assert_eq!(names.is_empty(), is_pending, "{rule}: {names:?}");
         listed.extend(names.into_iter().map(str::to_owned));
     }
     assert_eq!(

@@ -19,7 +19,7 @@ fn is_shut_down<T>(outcome: Result<T, Error>) {
 fn nothing_is_connected(site: &Site, lockers: usize) {
     if site.place().kind().is_some() {
         until("only the other lockers are connected", || {
-            site.sessions().len() == lockers
+            site.sessions().len() == lockers * site.place().idle_connections()
         });
     }
 }

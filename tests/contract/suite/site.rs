@@ -13,6 +13,7 @@ use xtask::proxy::Proxy;
 use xtask::servers::{DATABASE, PASSWORD, Server, USER};
 
 use crate::admin::Admin;
+use crate::leases;
 use crate::names;
 use crate::place::{Family, Place};
 use crate::worker::Worker;
@@ -69,6 +70,11 @@ impl Site {
             }
             (Some(_), _) => url,
             (None, _) => format!("memory:{tag}"),
+        };
+        let dsn = if place.is_lease() {
+            with_option(&dsn, "strategy=lease")
+        } else {
+            dsn
         };
         Ok(Site {
             place,
@@ -164,6 +170,9 @@ impl Site {
 
     /// The sessions of this test that wait in the server's queue.
     pub(crate) fn waiters(&self) -> Vec<i64> {
+        if self.place.is_lease() {
+            return leases::waiters(self.admin(), &self.tag);
+        }
         self.admin().waiters(&self.mark())
     }
 
@@ -180,8 +189,11 @@ impl Site {
         self.admin.as_ref().expect("this place has a server")
     }
 
-    /// The sessions that hold a key of this test.
+    /// The sessions that hold a key of this test; of leases: their tokens.
     pub(crate) fn holders(&self, key: &str) -> Vec<i64> {
+        if self.place.is_lease() {
+            return leases::tokens(self.admin(), &self.tag, key);
+        }
         self.admin().holders(&self.name(key))
     }
 
@@ -206,11 +218,33 @@ impl Site {
         if self.place == Place::Memory {
             return Worker::start(&self.dsn);
         }
-        let mark = if self.dsn.contains('?') { '&' } else { '?' };
-        let (dsn, tag) = (&self.dsn, &self.tag);
-        let dsn =
-            format!("{dsn}{mark}namespace={tag}&application_name={tag}.worker{number}&{options}");
-        Worker::start(dsn.trim_end_matches('&'))
+        let tag = &self.tag;
+        let mut options =
+            format!("namespace={tag}&application_name={tag}.worker{number}&{options}");
+        if self.place.is_lease() && !options.contains("&ttl=") {
+            // What a worker holds when it is killed must be free before the test's patience ends.
+            options = format!("{}&ttl=6", options.trim_end_matches('&'));
+        }
+        Worker::start(&with_option(&self.dsn, options.trim_end_matches('&')))
+    }
+
+    /// A configuration whose holds end after this much silence, by a server's limit or a lease's ttl.
+    pub(crate) fn limited(&self, config: Config, limit: Duration) -> Config {
+        if self.place.is_lease() {
+            config.ttl(limit)
+        } else {
+            config.limit(limit).heartbeat(limit / 6)
+        }
+    }
+
+    /// The option for that in a worker's DSN.
+    pub(crate) fn limit_option(&self, seconds: u32) -> String {
+        let name = if self.place.is_lease() {
+            "ttl"
+        } else {
+            "limit"
+        };
+        format!("{name}={seconds}")
     }
 
     /// Returns when that many sessions of this test wait in the server's queue. Memory has no such view: there, whoever
@@ -252,6 +286,12 @@ impl Site {
         };
         check("nobody waits", || self.waiters().is_empty())?;
         for (namespace, key) in used {
+            if self.place.is_lease() {
+                check(&format!("{key:?} is free"), || {
+                    leases::tokens(admin, &namespace, &key).is_empty()
+                })?;
+                continue;
+            }
             let name = names::on_server(self.family(), &namespace, &key);
             check(&format!("{key:?} is free"), || {
                 admin.holders(&name).is_empty()
@@ -326,6 +366,12 @@ fn as_account(url: &str, account: &str) -> Result<String> {
     Ok(format!(
         "{scheme}://{account}:{password}@{address}/{DATABASE}"
     ))
+}
+
+/// A DSN with one more option, or several.
+fn with_option(dsn: &str, option: &str) -> String {
+    let mark = if dsn.contains('?') { '&' } else { '?' };
+    format!("{dsn}{mark}{option}")
 }
 
 fn host(url: &str) -> Result<(&str, &str, &str)> {

@@ -37,6 +37,16 @@ pub(crate) enum Scope {
     servers,
     /// As `servers`, on a server that the behaviour may break.
     own_server,
+    /// A lease outlives the session that took it, and has its name in a table.
+    sessions,
+    /// As `sessions`, on a server that the behaviour may break.
+    own_sessions,
+    /// What only leases have: tokens, a ttl, rows.
+    leases,
+    /// As `leases`, on a server that the behaviour may break.
+    own_leases,
+    /// MySQL and MariaDB have no notifications.
+    woken_leases,
     shared_mode,
     /// With other processes, which memory does not reach.
     shared_mode_of_servers,
@@ -56,9 +66,14 @@ impl Scope {
         match self {
             Scope::everywhere => true,
             Scope::servers | Scope::own_server => is_server,
+            Scope::sessions | Scope::own_sessions => is_server && !place.is_lease(),
+            Scope::leases | Scope::own_leases => place.is_lease(),
+            Scope::woken_leases => place == Place::PostgresLease,
             Scope::shared_mode => place.has_shared_mode(),
             Scope::shared_mode_of_servers => is_server && place.has_shared_mode(),
-            Scope::named_locks | Scope::own_named_locks => place.family() == Some(Family::MySql),
+            Scope::named_locks | Scope::own_named_locks => {
+                place.family() == Some(Family::MySql) && !place.is_lease()
+            }
             Scope::postgres | Scope::own_postgres => place == Place::Postgres,
         }
     }
@@ -113,10 +128,23 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
         let places: &[Place] = match behaviour.scope {
             Scope::everywhere => &Place::ALL,
             Scope::servers | Scope::own_server => &Place::SERVERS,
-            Scope::shared_mode => &[Place::Memory, Place::Postgres],
-            Scope::shared_mode_of_servers | Scope::postgres | Scope::own_postgres => {
-                &[Place::Postgres]
-            }
+            Scope::sessions | Scope::own_sessions => &Place::SESSIONS,
+            Scope::leases | Scope::own_leases => &Place::LEASES,
+            Scope::woken_leases => &[Place::PostgresLease],
+            Scope::shared_mode => &[
+                Place::Memory,
+                Place::Postgres,
+                Place::PostgresLease,
+                Place::MariaDbLease,
+                Place::MySqlLease,
+            ],
+            Scope::shared_mode_of_servers => &[
+                Place::Postgres,
+                Place::PostgresLease,
+                Place::MariaDbLease,
+                Place::MySqlLease,
+            ],
+            Scope::postgres | Scope::own_postgres => &[Place::Postgres],
             Scope::named_locks | Scope::own_named_locks => &[Place::MariaDb, Place::MySql],
         };
         expected.extend(
@@ -136,6 +164,7 @@ fn no_combination_is_missing(behaviours: &[Behaviour], names: &[String]) {
 fn no_server_is_missing() {
     let mut kinds: Vec<Kind> = Place::ALL.into_iter().filter_map(Place::kind).collect();
     kinds.sort();
+    kinds.dedup();
     let mut all = Kind::ALL.to_vec();
     all.sort();
     assert_eq!(kinds, all);
@@ -182,9 +211,11 @@ fn check(place: Place, behaviour: Behaviour) -> Result<(), Failed> {
 
 fn check_here(place: Place, behaviour: Behaviour) -> Result<(), String> {
     let site = match behaviour.scope {
-        Scope::own_server | Scope::own_named_locks | Scope::own_postgres => {
-            Site::with_own_server(place)
-        }
+        Scope::own_server
+        | Scope::own_sessions
+        | Scope::own_leases
+        | Scope::own_named_locks
+        | Scope::own_postgres => Site::with_own_server(place),
         _ => Site::new(place),
     };
     let site = site.map_err(|error| format!("{error:#}"))?;

@@ -12,8 +12,8 @@ use crate::site::{SOON, Site, run};
 /// The shortest limit that there is.
 const LIMIT: Duration = Duration::from_secs(3);
 
-fn short(config: Config) -> Config {
-    config.limit(LIMIT).heartbeat(Duration::from_millis(500))
+fn short(site: &Site, config: Config) -> Config {
+    site.limited(config, LIMIT)
 }
 
 /// When the server let somebody else in, who asks it directly.
@@ -28,7 +28,7 @@ fn when_others_get_in(site: &Site, key: &str) -> Instant {
 
 pub(crate) fn a_cut_off_holder_is_told_before_others_get_in(site: &Site) {
     let proxy = site.proxy();
-    let locker = site.locker_of(short(site.config_via(&proxy)));
+    let locker = site.locker_of(short(site, site.config_via(&proxy)));
     let guard = site.lock(&locker, "cut").acquire_blocking().unwrap();
     is_told_first(site, "cut", guard, || proxy.stall());
     proxy.cut();
@@ -39,7 +39,7 @@ pub(crate) fn a_cut_off_holder_that_had_waited_is_told_before_others_get_in(site
     let proxy = site.proxy();
     let (direct, locker) = (
         site.locker(),
-        site.locker_of(short(site.config_via(&proxy))),
+        site.locker_of(short(site, site.config_via(&proxy))),
     );
     let first = site.lock(&direct, "cut").acquire_blocking().unwrap();
     let lock = site.lock(&locker, "cut");
@@ -85,7 +85,7 @@ impl Drop for Body<'_> {
 
 pub(crate) fn a_cut_off_body_is_stopped_before_others_get_in(site: &Site) {
     let proxy = site.proxy();
-    let locker = site.locker_of(short(site.config_via(&proxy)));
+    let locker = site.locker_of(short(site, site.config_via(&proxy)));
     let lock = site.lock(&locker, "body");
     let (started, stopped) = (OnceLock::new(), OnceLock::new());
     thread::scope(|scope| {
@@ -109,7 +109,7 @@ pub(crate) fn a_cut_off_body_is_stopped_before_others_get_in(site: &Site) {
 }
 
 pub(crate) fn s1_a_stopped_process_wakes_up_without_the_lock(site: &Site) {
-    let mut worker = site.worker_with("limit=3");
+    let mut worker = site.worker_with(&site.limit_option(3));
     let key = site.key("stopped");
     assert_eq!(worker.ask(&format!("try {key}")), "held");
     assert_eq!(worker.ask(&format!("held {key}")), "true");
@@ -123,8 +123,8 @@ pub(crate) fn s1_a_stopped_process_wakes_up_without_the_lock(site: &Site) {
 
 pub(crate) fn a_hold_outlasts_the_limit(site: &Site) {
     let (one, other) = (
-        site.locker_of(site.config().limit(LIMIT)),
-        site.locker_of(site.config().limit(LIMIT)),
+        site.locker_of(short(site, site.config())),
+        site.locker_of(short(site, site.config())),
     );
     // One on the keeper, and one on the session that waited for it.
     let held = site.lock(&one, "held").acquire_blocking().unwrap();
@@ -147,7 +147,7 @@ pub(crate) fn a_hold_outlasts_the_limit(site: &Site) {
 }
 
 pub(crate) fn s3_a_wait_outlasts_the_limit(site: &Site) {
-    let (one, other) = (site.locker(), site.locker_of(site.config().limit(LIMIT)));
+    let (one, other) = (site.locker(), site.locker_of(short(site, site.config())));
     let guard = site.lock(&one, "long").acquire_blocking().unwrap();
     let lock = site.lock(&other, "long");
     thread::scope(|scope| {

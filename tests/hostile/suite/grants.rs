@@ -27,6 +27,9 @@ fn harden(server: &Server) {
     }
 }
 
+/// With TLS the driver does not hand the names of programs to MySQL.
+const PLAIN: &str = "ssl-mode=DISABLED";
+
 /// A DSN that an account without rights can connect with: MySQL and MariaDB let it into no database.
 fn bare_dsn(server: &Server, account: &str) -> String {
     match server.kind() {
@@ -36,7 +39,7 @@ fn bare_dsn(server: &Server, account: &str) -> String {
             "127.0.0.1",
             account,
             "",
-            &format!("limit=3&namespace={DATABASE}"),
+            &format!("limit=3&namespace={DATABASE}&{PLAIN}"),
         ),
     }
 }
@@ -172,7 +175,11 @@ fn the_holder(server: &mut Server) {
             &format!("GRANT CONNECT ON DATABASE {DATABASE} TO bare"),
         );
     }
-    let holder = Config::from_dsn(&server.url())
+    let url = match server.kind() {
+        Kind::Postgres => server.url(),
+        _ => format!("{}?{PLAIN}", server.url()),
+    };
+    let holder = Config::from_dsn(&url)
         .expect("a DSN")
         .application_name("the holder");
     let holder = Locker::connect_blocking(holder).expect("a locker");

@@ -90,15 +90,57 @@ fn mysql_options(url: &str) -> Result<mysql_async::OptsBuilder> {
     Ok(mysql_async::OptsBuilder::from_opts(options).prefer_socket(false))
 }
 
+/// Runs one statement on a fresh connection and returns one value as text: the first of the first row on PostgreSQL; on
+/// MySQL and MariaDB the last of the last row, or an empty text.
+///
+/// # Errors
+///
+/// When the server cannot be reached within 10 seconds, or refuses the statement.
+pub fn value(url: &str, sql: &str) -> Result<String> {
+    match url.split_once("://") {
+        Some(("mysql" | "mariadb", rest)) => {
+            wait_for(PATIENCE, mysql_value(format!("mysql://{rest}"), sql))
+        }
+        _ => wait_for(PATIENCE, postgres_value(url, sql)),
+    }
+}
+
 async fn postgres(url: &str) -> Result<String> {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
-    let connection = tokio::spawn(connection);
-    let row = client.query_one("SELECT version()", &[]).await?;
-    let version: String = row.try_get(0)?;
-    drop(client);
-    connection.await??;
+    let version = postgres_value(url, "SELECT version()").await?;
     // The rest names the compiler.
     Ok(version.split(" on ").next().unwrap_or(&version).to_owned())
+}
+
+/// The first value of the first row, asked without a prepared statement: those meet in the session of a pooler.
+async fn postgres_value(url: &str, sql: &str) -> Result<String> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let answer = client.simple_query(sql).await?;
+    drop(client);
+    connection.await??;
+    let value = answer.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+        _ => None,
+    });
+    value.flatten().context("the server returned no value")
+}
+
+/// The last column of the last row, which is the value of a `SHOW STATUS`; else an empty text.
+async fn mysql_value(url: String, sql: &str) -> Result<String> {
+    let options = mysql_async::Opts::from_url(&url)?;
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
+    let mut connection = mysql_async::Conn::new(options).await?;
+    let mut answers = connection.query_iter(sql).await?;
+    let mut rows: Vec<mysql_async::Row> = Vec::new();
+    // One set of rows for each statement.
+    while !answers.is_empty() {
+        rows.extend(answers.collect::<mysql_async::Row>().await?);
+    }
+    drop(answers);
+    connection.disconnect().await?;
+    let row = rows.into_iter().next_back();
+    let last = row.and_then(|row| row.get_opt::<String, _>(row.len().saturating_sub(1)));
+    Ok(last.transpose()?.unwrap_or_default())
 }
 
 async fn mysql(url: String) -> Result<String> {

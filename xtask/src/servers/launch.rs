@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{DATABASE, Kind, PASSWORD, USER, place::Unprivileged, programs::Programs};
+use super::{
+    DATABASE, Kind, PASSWORD, USER,
+    place::{self, Unprivileged},
+    programs::Programs,
+};
 
 /// Where one server has its data, its socket and its port.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,7 +54,7 @@ pub(crate) fn start(
             }
         }
         Kind::MariaDb | Kind::MySql => {
-            base(kind, programs, &site.data, &mut command);
+            base(kind, programs, &site.data, user, &mut command);
             command
                 .arg(flag("socket", &site.run.join("s")))
                 .arg(flag("pid-file", &site.run.join("pid")))
@@ -76,8 +80,8 @@ pub(crate) fn initialise(
 ) -> Result<()> {
     match kind {
         Kind::Postgres => initialise_postgres(programs, run, data, user),
-        Kind::MariaDb => initialise_mariadb(programs, data),
-        Kind::MySql => initialise_mysql(programs, run, data),
+        Kind::MariaDb => initialise_mariadb(programs, run, data, user),
+        Kind::MySql => initialise_mysql(programs, run, data, user),
     }
 }
 
@@ -123,7 +127,12 @@ fn initialise_postgres(
     )
 }
 
-fn initialise_mariadb(programs: &Programs, data: &Path) -> Result<()> {
+fn initialise_mariadb(
+    programs: &Programs,
+    run: &Path,
+    data: &Path,
+    user: Option<Unprivileged>,
+) -> Result<()> {
     let share = ["share/mysql", "share/mariadb"]
         .map(|share| programs.base().join(share))
         .into_iter()
@@ -156,8 +165,10 @@ fn initialise_mariadb(programs: &Programs, data: &Path) -> Result<()> {
     statements.push_str("FLUSH PRIVILEGES;\n");
     statements.push_str(&accounts(Kind::MariaDb));
     fs::create_dir(data)?;
+    place::give(data, user)?;
     let mut command = programs.command();
-    base(Kind::MariaDb, programs, data, &mut command);
+    base(Kind::MariaDb, programs, data, user, &mut command);
+    as_user(&mut command, user, run);
     command.args([
         "--bootstrap",
         "--enforce-storage-engine=",
@@ -166,11 +177,18 @@ fn initialise_mariadb(programs: &Programs, data: &Path) -> Result<()> {
     feed(&mut command, &statements)
 }
 
-fn initialise_mysql(programs: &Programs, run: &Path, data: &Path) -> Result<()> {
+fn initialise_mysql(
+    programs: &Programs,
+    run: &Path,
+    data: &Path,
+    user: Option<Unprivileged>,
+) -> Result<()> {
     let file = run.join("accounts.sql");
     fs::write(&file, accounts(Kind::MySql))?;
+    place::give(&file, user)?;
     let mut command = programs.command();
-    base(Kind::MySql, programs, data, &mut command);
+    base(Kind::MySql, programs, data, user, &mut command);
+    as_user(&mut command, user, run);
     // The redo log of the running server is too small to take the whole system schema at once.
     command
         .arg("--innodb-redo-log-capacity=64M")
@@ -200,7 +218,13 @@ fn accounts(kind: Kind) -> String {
 }
 
 /// The options that initialisation and running have in common.
-fn base(kind: Kind, programs: &Programs, data: &Path, command: &mut Command) {
+fn base(
+    kind: Kind,
+    programs: &Programs,
+    data: &Path,
+    user: Option<Unprivileged>,
+    command: &mut Command,
+) {
     // First of all: the machine's own option files are not meant for this server.
     command
         .arg("--no-defaults")
@@ -215,7 +239,7 @@ fn base(kind: Kind, programs: &Programs, data: &Path, command: &mut Command) {
             &programs.base().join("lib/mysql/plugin"),
         ));
     }
-    if rustix::process::geteuid().is_root() {
+    if user.is_none() && rustix::process::geteuid().is_root() {
         command.arg("--user=root");
     }
     command.args([
@@ -238,13 +262,13 @@ fn base(kind: Kind, programs: &Programs, data: &Path, command: &mut Command) {
     }
 }
 
-fn flag(name: &str, path: &Path) -> std::ffi::OsString {
+pub(crate) fn flag(name: &str, path: &Path) -> std::ffi::OsString {
     let mut flag = std::ffi::OsString::from(format!("--{name}="));
     flag.push(path);
     flag
 }
 
-fn as_user(command: &mut Command, user: Option<Unprivileged>, run: &Path) {
+pub(crate) fn as_user(command: &mut Command, user: Option<Unprivileged>, run: &Path) {
     if let Some(user) = user {
         command.uid(user.uid).gid(user.gid);
     }

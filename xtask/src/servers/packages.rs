@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,12 +17,72 @@ use super::{Kind, place};
 /// The release that has Oracle MySQL; Debian's stable releases have not.
 const MYSQL_RELEASE: &str = "sid";
 
+/// What is unpacked together, into one tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bundle {
+    /// A server of a kind.
+    Server(Kind),
+    /// MariaDB with all that a node of a Galera cluster needs.
+    Galera,
+    /// The pooler.
+    PgBouncer,
+    /// The library that shows a process another time.
+    FakeTime,
+}
+
+impl Bundle {
+    /// The name in file names.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Server(kind) => kind.id(),
+            Self::Galera => "galera",
+            Self::PgBouncer => "pgbouncer",
+            Self::FakeTime => "faketime",
+        }
+    }
+
+    /// What the names of the packages look like that bring it, with their dependencies.
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Server(Kind::Postgres) => "^postgresql-[0-9]+$",
+            Self::Server(Kind::MariaDb) => "^mariadb-server-core(-[0-9.]+)?$",
+            Self::Server(Kind::MySql) => "^mysql-server-core(-[0-9.]+)?$",
+            // Depends on the core, on galera-4, and on what the scripts of the state transfers call.
+            Self::Galera => "^mariadb-server(-[0-9.]+)?$",
+            Self::PgBouncer => "^pgbouncer$",
+            Self::FakeTime => "^libfaketime$",
+        }
+    }
+}
+
+impl fmt::Display for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(kind) => kind.fmt(f),
+            Self::Galera => f.write_str("MariaDB with Galera"),
+            Self::PgBouncer => f.write_str("PgBouncer"),
+            Self::FakeTime => f.write_str("libfaketime"),
+        }
+    }
+}
+
+/// The tree of a bundle, unpacked first where `usable` does not find in it what it looks for.
+pub(crate) fn unpacked<T>(bundle: Bundle, usable: impl Fn(&Path) -> Result<T>) -> Result<T> {
+    let tree = cached(bundle)?;
+    // Libraries of the machine may have gone since the packages were unpacked.
+    if let Ok(found) = usable(&tree) {
+        return Ok(found);
+    }
+    fetch(bundle, &tree)?;
+    usable(&tree)
+}
+
 /// The directory of the unpacked packages, which may not be there yet.
-pub(crate) fn cached(kind: Kind) -> Result<PathBuf> {
+fn cached(bundle: Bundle) -> Result<PathBuf> {
     let machine = Machine::own();
     let name = format!(
         "{}-{}-{}-{}",
-        kind.id(),
+        bundle.id(),
         machine.id,
         machine.codename,
         std::env::consts::ARCH
@@ -30,14 +90,14 @@ pub(crate) fn cached(kind: Kind) -> Result<PathBuf> {
     Ok(place::cache()?.join(name))
 }
 
-/// Downloads and unpacks the packages of one kind to `tree`.
+/// Downloads and unpacks the packages of one bundle to `tree`.
 ///
 /// Several processes may ask at once: one does the work, and `tree` appears at once and complete.
-pub(crate) fn fetch(kind: Kind, tree: &Path) -> Result<()> {
+fn fetch(bundle: Bundle, tree: &Path) -> Result<()> {
     let machine = Machine::own();
     if !machine.has_packages() {
         bail!(
-            "{kind} is not installed, and its packages can be unpacked on Debian and Ubuntu only"
+            "{bundle} is not installed, and its packages can be unpacked on Debian and Ubuntu only"
         );
     }
     let seen = fs::metadata(tree)
@@ -52,15 +112,15 @@ pub(crate) fn fetch(kind: Kind, tree: &Path) -> Result<()> {
         return Ok(());
     }
     eprintln!(
-        "{kind} is not installed: its packages are unpacked to {}",
+        "{bundle} is not installed: its packages are unpacked to {}",
         tree.display()
     );
     // A leftover of a run that was killed; the lock says that nobody uses it.
     let work = tree.with_extension("new");
     place::remove(&work)?;
-    let apt = Apt::prepare(kind, &machine, &work)?;
+    let apt = Apt::prepare(bundle, &machine, &work)?;
     apt.get(["update"])?;
-    let package = apt.newest_package(kind)?;
+    let package = apt.newest_package(bundle)?;
     apt.get([
         "install",
         "--yes",
@@ -70,7 +130,7 @@ pub(crate) fn fetch(kind: Kind, tree: &Path) -> Result<()> {
     ])?;
     let root = work.join("root");
     fs::create_dir(&root)?;
-    for archive in apt.archives(kind, &machine)? {
+    for archive in apt.archives(bundle, &machine)? {
         run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&root))?;
     }
     place::remove(tree)?;
@@ -107,9 +167,9 @@ impl Machine {
             .any(|word| word == "debian" || word == "ubuntu")
     }
 
-    /// Whether the packages of `kind` come from another release than the machine's.
-    fn needs_other_release(&self, kind: Kind) -> bool {
-        kind == Kind::MySql && self.id == "debian"
+    /// Whether the packages of `bundle` come from another release than the machine's.
+    fn needs_other_release(&self, bundle: Bundle) -> bool {
+        bundle == Bundle::Server(Kind::MySql) && self.id == "debian"
     }
 }
 
@@ -182,13 +242,13 @@ struct Apt {
 }
 
 impl Apt {
-    fn prepare(kind: Kind, machine: &Machine, work: &Path) -> Result<Self> {
+    fn prepare(bundle: Bundle, machine: &Machine, work: &Path) -> Result<Self> {
         let archives = work.join("cache/archives");
         fs::create_dir_all(archives.join("partial"))
             .with_context(|| format!("cannot create {}", archives.display()))?;
         fs::create_dir_all(work.join("lists/partial"))?;
         let sources = Source::own(machine)?;
-        let (lines, status) = if machine.needs_other_release(kind) {
+        let (lines, status) = if machine.needs_other_release(bundle) {
             let main = sources.iter().find(|source| source.component == "main");
             let main = main.context("the machine's apt sources have no component `main`")?;
             // Everything down to the C library: nothing of the machine's counts as installed.
@@ -244,30 +304,23 @@ APT::Sandbox::User "";
             .args(arguments))
     }
 
-    /// The name of the package with the server: the one without a version in its name, else the newest.
-    fn newest_package(&self, kind: Kind) -> Result<String> {
-        let pattern = match kind {
-            Kind::Postgres => "^postgresql-[0-9]+$",
-            Kind::MariaDb => "^mariadb-server-core(-[0-9.]+)?$",
-            Kind::MySql => "^mysql-server-core(-[0-9.]+)?$",
-        };
+    /// The name of the package: the one without a version in its name, else the newest.
+    fn newest_package(&self, bundle: Bundle) -> Result<String> {
         let found = run(Command::new("apt-cache")
             .arg("-c")
             .arg(&self.configuration)
-            .args(["search", "--names-only", pattern]))?;
+            .args(["search", "--names-only", bundle.pattern()]))?;
         found
             .lines()
             .filter_map(|line| line.split_whitespace().next())
             .max_by_key(|name| version_in_name(name))
             .map(str::to_owned)
-            .with_context(|| {
-                format!("the machine's apt sources have no package with a {kind} server")
-            })
+            .with_context(|| format!("the machine's apt sources have no package with {bundle}"))
     }
 
     /// The downloaded archives that belong into the tree.
-    fn archives(&self, kind: Kind, machine: &Machine) -> Result<Vec<PathBuf>> {
-        let own_libc = machine.needs_other_release(kind);
+    fn archives(&self, bundle: Bundle, machine: &Machine) -> Result<Vec<PathBuf>> {
+        let own_libc = machine.needs_other_release(bundle);
         let mut archives = Vec::new();
         for entry in fs::read_dir(&self.archives)? {
             let path = entry?.path();
@@ -280,7 +333,7 @@ APT::Sandbox::User "";
             }
         }
         if archives.is_empty() {
-            bail!("apt-get downloaded nothing for {kind}");
+            bail!("apt-get downloaded nothing for {bundle}");
         }
         Ok(archives)
     }
@@ -298,7 +351,7 @@ fn version_in_name(name: &str) -> Vec<u32> {
 }
 
 /// Runs a command; its output on success, its complaint as the error.
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let done = command
         .output()

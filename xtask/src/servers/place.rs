@@ -5,9 +5,13 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::UNIX_EPOCH,
 };
 
 use anyhow::{Context, Result, bail};
+
+use super::process::Process;
 
 /// The directory of all servers of this clone.
 pub(crate) fn servers() -> Result<PathBuf> {
@@ -34,6 +38,14 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .context("neither XDG_CACHE_HOME nor HOME is set")?;
     Ok(cache.join("dlock").join("servers"))
+}
+
+/// The name of the directory of one more server, which names this process as its owner.
+pub(crate) fn extra_name(id: &str) -> Result<String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let own = Process::own()?;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    Ok(format!("extra-{}-{}-{count}-{id}", own.pid, own.started))
 }
 
 /// Creates a private directory with a short path: the path of a Unix socket has at most 107 bytes.
@@ -86,11 +98,60 @@ impl Unprivileged {
     }
 }
 
+/// Lets every user read a file.
+pub(crate) fn open_to_all(path: &Path) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+        .with_context(|| format!("cannot change {}", path.display()))
+}
+
+/// Lets the user have a directory, and everything in it.
+pub(crate) fn give(path: &Path, user: Option<Unprivileged>) -> Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), Some(user))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether every user can reach `path`.
 pub(crate) fn reachable_by_all(path: &Path) -> bool {
     path.ancestors().all(|directory| {
         fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     })
+}
+
+/// Where an unprivileged user reaches what `tree` holds: there, else in a copy.
+///
+/// One copy serves all servers of this clone where that user gets to their directory; else each has its own in `run`.
+pub(crate) fn reachable_copy(tree: &Path, run: &Path) -> Result<PathBuf> {
+    if reachable_by_all(tree) {
+        return Ok(tree.to_owned());
+    }
+    let servers = servers()?;
+    let name = tree.file_name().unwrap_or_default().to_string_lossy();
+    let (copy, new) = if reachable_by_all(&servers) {
+        // A tree that was unpacked anew is copied anew.
+        let age = fs::metadata(tree)?.modified()?;
+        let age = age.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let programs = servers.join("programs");
+        fs::create_dir_all(&programs)?;
+        (
+            programs.join(format!("{name}-{age}")),
+            programs.join(format!("{name}.new")),
+        )
+    } else {
+        (run.join(&*name), run.join(format!("{name}.new")))
+    };
+    let _lock = lock(&new.with_extension("lock"))?;
+    if !copy.exists() {
+        remove(&new)?;
+        self::copy(tree, &new)?;
+        fs::rename(&new, &copy)?;
+    }
+    Ok(copy)
 }
 
 /// Copies a directory with everything in it, owners included.

@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Kind, packages,
+    Kind,
+    packages::{self, Bundle},
     place::{self, Unprivileged},
 };
 
@@ -32,20 +33,15 @@ impl Programs {
                 return Ok(programs);
             }
         }
-        let tree = packages::cached(kind)?;
-        // Libraries of the machine may have gone since the packages were unpacked.
-        if let Ok(programs) = Self::in_tree(kind, tree.clone()) {
-            return Ok(programs);
-        }
-        packages::fetch(kind, &tree)
-            .and_then(|()| Self::in_tree(kind, tree))
+        packages::unpacked(Bundle::Server(kind), |tree| Self::in_tree(kind, tree))
             .with_context(|| remedy(kind))
     }
 
-    fn in_tree(kind: Kind, tree: PathBuf) -> Result<Self> {
-        let server = in_tree(kind, &tree)
+    /// The programs of a tree.
+    pub(crate) fn in_tree(kind: Kind, tree: &Path) -> Result<Self> {
+        let server = in_tree(kind, tree)
             .with_context(|| format!("no {kind} server program in {}", tree.display()))?;
-        Self::at(kind, server, Some(tree))
+        Self::at(kind, server, Some(tree.to_owned()))
     }
 
     fn at(kind: Kind, server: PathBuf, tree: Option<PathBuf>) -> Result<Self> {
@@ -66,20 +62,17 @@ impl Programs {
         Ok(programs)
     }
 
-    /// The same programs where an unprivileged user reaches them: copied to `run` if need be.
+    /// The same programs where an unprivileged user reaches them: copied if need be.
     pub(crate) fn reachable(self, user: Option<Unprivileged>, run: &Path) -> Result<Self> {
-        let Some(tree) = self.tree.as_deref().filter(|_| user.is_some()) else {
-            return Ok(self);
-        };
-        let copy = run.join("programs");
-        if !copy.exists() && !place::reachable_by_all(tree) {
-            place::copy(tree, &copy)?;
+        match self.tree.as_deref().filter(|_| user.is_some()) {
+            Some(tree) => Self::in_tree(self.kind, &place::reachable_copy(tree, run)?),
+            None => Ok(self),
         }
-        if copy.exists() {
-            Self::in_tree(self.kind, copy)
-        } else {
-            Ok(self)
-        }
+    }
+
+    /// The root of the unpacked packages; `None` for installed programs.
+    pub(crate) fn tree(&self) -> Option<&Path> {
+        self.tree.as_deref()
     }
 
     pub(crate) fn version(&self) -> &str {
@@ -107,20 +100,27 @@ impl Programs {
     }
 
     fn run(&self, program: &Path) -> Command {
-        let Some(tree) = &self.tree else {
-            return Command::new(program);
-        };
-        let libraries = libraries(tree);
-        // Packages of another release than the machine's come with a C library, which only their own loader can load.
-        if let Some(loader) = loader(tree) {
-            let mut command = Command::new(loader);
-            command.arg("--library-path").arg(libraries).arg(program);
-            return command;
+        match &self.tree {
+            Some(tree) => command_in(tree, program),
+            None => Command::new(program),
         }
-        let mut command = Command::new(program);
-        command.env("LD_LIBRARY_PATH", libraries);
-        command
     }
+}
+
+/// A command that runs a program of a tree of unpacked packages.
+pub(crate) fn command_in(tree: &Path, program: &Path) -> Command {
+    let libraries = libraries(tree);
+    // Packages of another release than the machine's come with a C library, which only their own loader can load.
+    if let Some(loader) = loader(tree) {
+        let mut command = Command::new(loader);
+        command.arg("--library-path").arg(libraries).arg(program);
+        return command;
+    }
+    let mut command = Command::new(program);
+    if !libraries.is_empty() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    command
 }
 
 /// Where the server program may be installed.

@@ -3,10 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::CommandExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -15,20 +12,17 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::{
-    Kind, USER, ask,
+    Kind, USER, ask, clock,
+    daemon::{self, Daemon, PATIENCE},
     launch::{self, Site},
-    place::{self, Unprivileged},
+    place,
     process::Process,
-    programs::Programs,
     record::{Record, clean, halt, kept_name},
+    setup::Plan,
     template,
     tls::Tls,
-    watchdog::Watchdog,
 };
 use crate::ports;
-
-/// How long a server may take to start or to stop, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of a test's own, which the test may break. Dropped, it is stopped and removed.
 ///
@@ -36,12 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
-    programs: Programs,
-    user: Option<Unprivileged>,
+    plan: Plan,
     site: Site,
     /// The server's directory below `target/servers`.
     home: PathBuf,
-    child: Option<Running>,
+    daemon: Option<Daemon>,
     fate: Fate,
     /// What it is started with beside the usual options.
     options: Vec<String>,
@@ -58,13 +51,6 @@ enum Fate {
     Kept,
 }
 
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    process: Process,
-    watchdog: Option<Watchdog>,
-}
-
 impl Server {
     /// Starts a server of its own for the caller, and returns when it answers; about a second, the first time longer.
     ///
@@ -73,31 +59,28 @@ impl Server {
     /// When there are no programs of this kind to be had, or the server does not start; the end of its log is part of the
     /// message then.
     pub fn start(kind: Kind) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let own = Process::own()?;
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("extra-{}-{}-{count}-{}", own.pid, own.started, kind.id());
-        Self::start_in(kind, &name, Fate::Guarded)
+        Self::start_planned(Plan::new(kind)?, "")
+    }
+
+    /// Starts a server by a plan. `part` tells it from others of its kind, in names.
+    pub(crate) fn start_planned(plan: Plan, part: &str) -> Result<Self> {
+        let name = place::extra_name(&format!("{}{part}", plan.kind.id()))?;
+        Self::start_in(plan, &name, Fate::Guarded)
     }
 
     /// Starts a server that can be [kept](Self::keep).
     pub(crate) fn start_to_keep(kind: Kind) -> Result<Self> {
-        Self::start_in(kind, &kept_name(kind), Fate::Unguarded)
+        Self::start_in(Plan::new(kind)?, &kept_name(kind), Fate::Unguarded)
     }
 
-    fn start_in(kind: Kind, name: &str, fate: Fate) -> Result<Self> {
-        let user = if kind == Kind::Postgres {
-            Unprivileged::needed()?
-        } else {
-            None
-        };
-        let programs = Programs::find(kind)?;
+    fn start_in(plan: Plan, name: &str, fate: Fate) -> Result<Self> {
+        let kind = plan.kind;
         let home = place::servers()?.join(name);
         place::remove(&home)?;
         fs::create_dir(&home).with_context(|| format!("cannot create {}", home.display()))?;
         let run = place::create_run_directory()?;
         // A server that runs as another user keeps its data where that user gets to.
-        let below_target = user.is_none() || place::reachable_by_all(&home);
+        let below_target = plan.user.is_none() || place::reachable_by_all(&home);
         let data = if below_target {
             home.join("data")
         } else {
@@ -105,21 +88,21 @@ impl Server {
         };
         let mut server = Self {
             kind,
-            programs,
-            user,
+            plan,
             site: Site {
                 run,
                 data,
                 port: ports::free()?,
             },
             home,
-            child: None,
+            daemon: None,
             fate,
             options: Vec::new(),
         };
         server
             .prepare()
             .and_then(|()| server.launch_anywhere())
+            .map(|()| server.plan.first_arguments.clear())
             .with_context(|| {
                 format!(
                     "cannot start {kind} in {}{}",
@@ -186,7 +169,7 @@ impl Server {
     pub fn restart_with_tls(&mut self, tls: Option<&Tls>) -> Result<()> {
         self.stop()?;
         self.options = match tls {
-            Some(tls) => tls.install(self.kind, &self.site.run, self.user)?,
+            Some(tls) => tls.install(self.kind, &self.site.run, self.plan.user)?,
             None => Tls::without(self.kind),
         };
         self.start_again()
@@ -225,7 +208,7 @@ impl Server {
     ///
     /// When it runs already, or does not answer within a minute.
     pub fn start_again(&mut self) -> Result<()> {
-        if self.child.is_some() {
+        if self.daemon.is_some() {
             bail!("{} runs already", self.kind);
         }
         // MySQL's note of the process that owned the socket.
@@ -256,15 +239,35 @@ impl Server {
         Ok(())
     }
 
+    /// Sets the false clock of a server that was started with one, and returns when it shows, to open sessions too.
+    ///
+    /// # Errors
+    ///
+    /// When the server was not started with [`Setup::clock`](super::Setup::clock).
+    pub fn set_clock(&self, seconds_ahead: i64) -> Result<()> {
+        if self.plan.clock.is_none() {
+            bail!("this {} shows the machine's own clock", self.kind);
+        }
+        clock::change(&self.site.run, seconds_ahead)
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.site.data
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Leaves the server to the user: it outlives this value and this process.
     pub(crate) fn keep(mut self) {
         self.fate = Fate::Kept;
     }
 
     fn process(&self) -> Result<Process> {
-        let running = self.child.as_ref();
-        running
-            .map(|running| running.process)
+        let daemon = self.daemon.as_ref();
+        daemon
+            .map(Daemon::process)
             .with_context(|| format!("{} does not run", self.kind))
     }
 
@@ -272,13 +275,25 @@ impl Server {
     fn prepare(&mut self) -> Result<()> {
         self.write_record(None)?;
         let (run, home) = (self.site.run.clone(), self.home.clone());
-        self.programs = self.programs.clone().reachable(self.user, &run)?;
-        if let Some(user) = self.user {
+        let user = self.plan.user;
+        self.plan.programs = self.plan.programs.clone().reachable(user, &run)?;
+        if let Some(user) = user {
             for directory in [&run, &home] {
                 std::os::unix::fs::chown(directory, Some(user.uid), Some(user.gid))?;
             }
         }
-        template::copy_to(&self.site.data, self.kind, &self.programs, &run, self.user)
+        match &self.plan.seed {
+            Some(seed) => place::copy(seed, &self.site.data)?,
+            None => template::copy_to(&self.site.data, self.kind, &self.plan.programs, &run, user)?,
+        }
+        for (name, text) in &self.plan.files {
+            let path = self.site.data.join(name);
+            fs::write(&path, text)?;
+            if let Some(user) = user {
+                std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts the server on the chosen port, or on others when somebody took it meanwhile.
@@ -296,42 +311,23 @@ impl Server {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())?;
-        let mut command: Command = launch::start(self.kind, &self.programs, &self.site, self.user);
-        let mut child = command
+        let plan = &self.plan;
+        let mut command = launch::start(self.kind, &plan.programs, &self.site, plan.user);
+        command
+            .args(&plan.arguments)
+            .args(&plan.first_arguments)
             .args(&self.options)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // Out of reach of the terminal's Ctrl-C.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
-        let process = match Process::of(child.id()) {
-            Ok(process) => process,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
-            }
-        };
-        let watchdog = (self.fate == Fate::Guarded)
-            .then(|| Watchdog::start(self.kind, process, [&self.site.run, &self.home]))
-            .transpose();
-        let mut running = Running {
-            child,
-            process,
-            watchdog: None,
-        };
-        let outcome = watchdog.and_then(|watchdog| {
-            running.watchdog = watchdog;
-            self.write_record(Some(process))?;
-            self.wait_until_ready(&mut running.child)
-        });
-        self.child = Some(running);
+            .envs(plan.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(clock) = &plan.clock {
+            clock.show_by_file(&mut command, &self.site.run)?;
+        }
+        let guarded = (self.fate == Fate::Guarded)
+            .then_some((self.kind, [self.site.run.as_path(), self.home.as_path()]));
+        let mut daemon = Daemon::spawn(command, &self.log(), guarded)?;
+        let outcome = self
+            .write_record(Some(daemon.process()))
+            .and_then(|()| self.wait_until_ready(&mut daemon));
+        self.daemon = Some(daemon);
         if outcome.is_err() {
             self.halt()?;
         }
@@ -349,11 +345,11 @@ impl Server {
         record.write()
     }
 
-    fn wait_until_ready(&self, child: &mut Child) -> Result<()> {
+    fn wait_until_ready(&self, daemon: &mut Daemon) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let url = self.url();
         loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = daemon.ended()? {
                 bail!("the server ended ({status})");
             }
             let answer = ask::version_within(&url, Duration::from_secs(5));
@@ -369,19 +365,17 @@ impl Server {
 
     /// Ends the server in the given way and waits for it.
     fn end(&mut self, way: impl FnOnce(Process) -> Result<()>) -> Result<()> {
-        let process = self.process()?;
-        if let Some(running) = &mut self.child {
-            way(process)?;
-            process.wait_for_end(PATIENCE)?;
-            running.child.wait()?;
+        self.process()?;
+        if let Some(daemon) = &mut self.daemon {
+            daemon.end(way)?;
         }
-        self.child = None;
+        self.daemon = None;
         Ok(())
     }
 
     /// Ends the server at once, in the way that leaves least behind.
     fn halt(&mut self) -> Result<()> {
-        if self.child.is_none() {
+        if self.daemon.is_none() {
             return Ok(());
         }
         let kind = self.kind;
@@ -390,15 +384,7 @@ impl Server {
 
     /// The end of the server's log, to go into an error message.
     fn log_end(&self) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines.len().saturating_sub(15);
-        lines
-            .get(end..)
-            .unwrap_or_default()
-            .iter()
-            .fold(String::new(), |text, line| text + "\n  " + line)
+        daemon::log_end(&self.log())
     }
 }
 

@@ -1,6 +1,9 @@
 //! Initialised data directories, one per kind and version, of which every server gets a copy.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 
@@ -23,13 +26,8 @@ pub(crate) fn copy_to(
     run: &Path,
     user: Option<Unprivileged>,
 ) -> Result<()> {
-    let templates = place::servers()?.join("templates");
-    let owner = user.map_or_else(|| "own".to_owned(), |user| user.uid.to_string());
-    let template = templates.join(format!(
-        "{}-{}-{owner}-{REVISION}",
-        kind.id(),
-        version_number(programs.version())
-    ));
+    let template = self::place(kind.id(), programs, user)?;
+    let templates = template.parent().unwrap_or(&template);
     let _lock = place::lock(&templates.join(format!("{}.lock", kind.id())))?;
     if !template.exists() {
         let fresh = run.join("template");
@@ -42,6 +40,15 @@ pub(crate) fn copy_to(
         fs::rename(&new, &template)?;
     }
     place::copy(&template, data)
+}
+
+/// Where the template of these programs lies, for data that belong to `user`.
+pub(crate) fn place(id: &str, programs: &Programs, user: Option<Unprivileged>) -> Result<PathBuf> {
+    let owner = user.map_or_else(|| "own".to_owned(), |user| user.uid.to_string());
+    Ok(place::servers()?.join("templates").join(format!(
+        "{id}-{}-{owner}-{REVISION}",
+        version_number(programs.version())
+    )))
 }
 
 /// The first word with a digit in what a server program says about itself, fit for a file name.

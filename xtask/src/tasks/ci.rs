@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
+    bench,
     command::{Interrupt, cargo},
-    rust_version, test,
+    rust_version, test, torture,
 };
 
 /// The feature sets that are linted: each that somebody may be the only one to use.
@@ -61,6 +62,11 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn run_all(&mut self) -> Result<()> {
         self.cargo("format", &["fmt", "--all", "--check"], &[])?;
+        self.cargo(
+            "format, benchmarks",
+            &["fmt", "--check", "--manifest-path", bench::MANIFEST],
+            &[],
+        )?;
         self.step("rust-version", |_| rust_version::check())?;
         for (name, features) in FEATURE_SETS {
             let mut arguments = vec!["clippy", "--locked", "--workspace", "--all-targets"];
@@ -68,6 +74,23 @@ impl Steps<'_> {
             arguments.extend(["--", "-D", "warnings"]);
             self.cargo(&format!("clippy, {name}"), &arguments, &[])?;
         }
+        // Without the peers, what they need is compiled by the step before: this one takes seconds.
+        let target = bench::target(&bench::project()).display().to_string();
+        self.cargo(
+            "clippy, benchmarks",
+            &[
+                "clippy",
+                "--manifest-path",
+                bench::MANIFEST,
+                "--no-default-features",
+                "--target-dir",
+                &target,
+                "--",
+                "-D",
+                "warnings",
+            ],
+            &[],
+        )?;
         self.cargo(
             "docs",
             &[
@@ -79,7 +102,10 @@ impl Steps<'_> {
             ],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )?;
-        self.packages()
+        self.packages()?;
+        let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
+        self.cargo("clusters", &clusters, &[])?;
+        self.step("torture", torture::short)
     }
 
     /// Packages what is published, and builds the packages as a user would get them.

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests of the workspace, on all three servers.
+//! `cargo xtask test`: all tests of the workspace, on all three servers; with `--clusters`, those that start others.
 
 use std::process::ExitCode;
 
@@ -6,9 +6,14 @@ use anyhow::Result;
 use xtask::servers::Cluster;
 
 use super::command::{Interrupt, cargo};
+use super::interop;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
-    run_with(&Interrupt::watch()?, arguments)
+    let interrupt = Interrupt::watch()?;
+    match arguments {
+        ["--interop", rest @ ..] => interop::run(&interrupt, rest),
+        _ => run_with(&interrupt, arguments),
+    }
 }
 
 pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<ExitCode> {
@@ -41,4 +46,29 @@ pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<Exit
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(1);
     Ok(ExitCode::from(code))
+}
+
+/// The arguments of the `cargo test` that runs the tests which start poolers, clusters and other releases.
+///
+/// Few at a time: each has several servers, and a cluster counts the seconds in which a node does not answer.
+pub(crate) const CLUSTERS: [&str; 8] = [
+    "test",
+    "--locked",
+    "--package=xtask",
+    "--package=dlock-clusters",
+    "--all-features",
+    "--no-fail-fast",
+    "--test=clusters",
+    "--",
+];
+
+pub(crate) fn run_clusters(arguments: &[&str]) -> Result<ExitCode> {
+    let mut command = cargo();
+    command
+        .args(CLUSTERS)
+        .arg("--test-threads=3")
+        .args(arguments.iter().filter(|argument| **argument != "--"));
+    let status = Interrupt::watch()?.run(&mut command)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
 }

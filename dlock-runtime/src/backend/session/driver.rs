@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::capabilities::Reach;
 use crate::error::{Holder, Source};
 use crate::hazard::{Hazard, Hazards};
-use crate::key::{Mode, ServerKey};
+use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 /// What is the same for every session of a locker.
 #[derive(Clone, Debug)]
@@ -35,8 +36,11 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// Opens a session, applies our settings and reads them back, within the connect time-out.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, ConnectError>> + Send;
 
-    /// The name of the lock as the server compares it.
+    /// The name of the lock as the server compares it, by the native scheme.
     fn server_key(&self, key: &str) -> ServerKey;
+
+    /// The name of the lock as the server compares it, by another scheme; or the rule that the key breaks.
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str>;
 
     /// Whether the server has locks that many may hold at once.
     fn has_shared_mode(&self) -> bool;

@@ -32,6 +32,7 @@ use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 use driver::{ConnectError, Driver, DriverError, Session};
 use held::{Held, Room};
 use keeper::Keeper;
@@ -126,6 +127,10 @@ impl<D: Driver> SessionLocks<D> {
 impl<D: Driver> Backend for SessionLocks<D> {
     fn server_key(&self, key: &Key) -> ServerKey {
         self.driver.server_key(key.text())
+    }
+
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        self.driver.foreign_key(key, scheme)
     }
 
     fn shared_mode(&self) -> Result<(), Unsupported> {

@@ -215,6 +215,10 @@ impl<D: Driver> Attempt<'_, D> {
         left: Duration,
         room: Room,
     ) -> Step<()> {
+        #[cfg(dlock_sabotage)]
+        if crate::sabotage::is_on("forgotten-wait") {
+            return Err(Taken::CalledOff);
+        }
         if left < ENDS_BY_ITSELF
             && let Ok(ended) = time::timeout(2 * ENDS_BY_ITSELF, &mut waiting).await
         {

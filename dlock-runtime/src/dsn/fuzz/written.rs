@@ -48,6 +48,11 @@ fn own() -> impl Strategy<Value = String> {
         maybe("max_waiters", &["1", "08", "1000"]).boxed(),
         maybe("max_held", &["1", "20000"]).boxed(),
         maybe("application_name", &["my%20app", "a%27b", "%E2%80%AE"]).boxed(),
+        maybe("ttl", DURATIONS).boxed(),
+        maybe("retry", DURATIONS).boxed(),
+        maybe("auto_renew", &["true", "false", "0", "1"]).boxed(),
+        maybe("table", &["locks", "app.Locks_2"]).boxed(),
+        maybe("owner", &["web-1%20pid%207"]).boxed(),
         maybe("hand_over", &["0", "32", "4294967295"]).boxed(),
         maybe("hand_over_time", DURATIONS).boxed(),
         maybe(
@@ -56,6 +61,16 @@ fn own() -> impl Strategy<Value = String> {
                 "standby",
                 "no-exclusion,standby",
                 "unproved,galera,no-idle-limit",
+            ],
+        )
+        .boxed(),
+        maybe(
+            "key_scheme",
+            &[
+                "native",
+                "raw",
+                "with-advisory-lock:app",
+                "sqlalchemy-dlock",
             ],
         )
         .boxed(),
@@ -220,6 +235,12 @@ fn every_option_has_an_effect() {
         "hand_over=1",
         "hand_over_time=1ms",
         "allow=standby",
+        "key_scheme=raw",
+        "ttl=10",
+        "auto_renew=false",
+        "retry=50ms",
+        "table=app.locks",
+        "owner=web-1",
     ];
     for (base, options) in [
         (

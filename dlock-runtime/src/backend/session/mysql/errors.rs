@@ -26,7 +26,7 @@ fn describe(error: &Error) -> String {
 }
 
 /// Why a statement failed: the server's word about the statement, or the end of the session.
-pub(super) fn statement(error: Error) -> DriverError {
+pub(crate) fn statement(error: Error) -> DriverError {
     match &error {
         Error::Server(refusal) if !ends_the_session(refusal.code) => DriverError::Refused {
             code: refusal.code.to_string(),
@@ -55,7 +55,7 @@ fn ends_the_session(code: u16) -> bool {
 }
 
 /// Why a connection could not be opened.
-pub(super) fn connecting(error: Error) -> ConnectError {
+pub(crate) fn connecting(error: Error) -> ConnectError {
     let offers_none = matches!(error, Error::Driver(Local::NoClientSslFlagFromServer));
     let reason = crate::tls::advise(describe(&error), &error, offers_none);
     let refused_by_driver = matches!(
@@ -90,7 +90,7 @@ pub(super) fn connecting(error: Error) -> ConnectError {
 }
 
 /// NULL from a function that answers with numbers.
-pub(super) fn null(function: &str) -> DriverError {
+pub(crate) fn null(function: &str) -> DriverError {
     DriverError::Refused {
         code: NULL.to_owned(),
         message: format!("{function} returned NULL"),
@@ -99,7 +99,7 @@ pub(super) fn null(function: &str) -> DriverError {
 }
 
 /// An answer that no statement of ours can have.
-pub(super) fn unexpected(what: &str) -> DriverError {
+pub(crate) fn unexpected(what: &str) -> DriverError {
     DriverError::Gone {
         reason: format!("unexpected answer of the server: {what}"),
         source: None,
@@ -107,17 +107,17 @@ pub(super) fn unexpected(what: &str) -> DriverError {
 }
 
 /// A lock statement that ended like this may have got the lock all the same.
-pub(super) fn proves_nothing(error: &DriverError) -> bool {
+pub(crate) fn proves_nothing(error: &DriverError) -> bool {
     is_time_out(error) || is_interruption(error)
 }
 
 /// The server's limit for statements: MySQL's number and MariaDB's.
-pub(super) fn is_time_out(error: &DriverError) -> bool {
+pub(crate) fn is_time_out(error: &DriverError) -> bool {
     has_code(error, &["3024", "1969"])
 }
 
 /// Somebody sent KILL QUERY, which MariaDB answers with NULL in a wait.
-pub(super) fn is_interruption(error: &DriverError) -> bool {
+pub(crate) fn is_interruption(error: &DriverError) -> bool {
     has_code(error, &["1317", NULL])
 }
 

@@ -1,14 +1,15 @@
 //! MySQL and MariaDB: named locks. They share a syntax and little else.
 
 mod batch;
-mod errors;
+pub(crate) mod errors;
 mod holder;
-mod settings;
+pub(crate) mod names;
+pub(crate) mod settings;
 mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{FutureExt, TryFutureExt};
@@ -23,7 +24,8 @@ use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
-use crate::key::{self, Mode, ServerKey};
+use crate::key::{self, Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 use settings::{Facts, Flavor};
 use slot::Slot;
 
@@ -43,6 +45,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(31_536_000);
 pub(crate) struct MySqlDriver {
     endpoint: MySqlEndpoint,
     settings: SessionSettings,
+    /// Which of the two servers the first connection has reached: they compare names differently.
+    flavor: OnceLock<Flavor>,
 }
 
 impl MySqlDriver {
@@ -57,12 +61,25 @@ impl MySqlDriver {
             .max_allowed_packet(Some(1 << 22))
             .wait_timeout(usize::try_from(settings.limit.as_secs()).ok())
             .into();
-        MySqlDriver { endpoint, settings }
+        MySqlDriver {
+            endpoint,
+            settings,
+            flavor: OnceLock::new(),
+        }
     }
 
     async fn open(&self) -> Result<MySqlSession, ConnectError> {
         let mut conn = self.endpoint.connect().await.map_err(errors::connecting)?;
         let facts = settings::apply(&mut conn, &self.settings).await?;
+        if *self.flavor.get_or_init(|| facts.flavor) != facts.flavor {
+            return Err(ConnectError::Unsafe {
+                reason: format!(
+                    "{} answers where the other of MySQL and MariaDB did, which compares the names of locks differently",
+                    facts.server
+                ),
+                remedy: "start the program anew".to_owned(),
+            });
+        }
         Ok(MySqlSession {
             slot: Slot::new(conn),
             facts,
@@ -85,6 +102,12 @@ impl Driver for MySqlDriver {
 
     fn server_key(&self, key: &str) -> ServerKey {
         ServerKey::Name(key::mysql_name(&self.settings.namespace, key).into())
+    }
+
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        // The locker exists since the first connection was opened.
+        let flavor = self.flavor.get().ok_or("the server is not known yet")?;
+        names::lock(&scheme.mysql(key)?, *flavor)
     }
 
     fn has_shared_mode(&self) -> bool {

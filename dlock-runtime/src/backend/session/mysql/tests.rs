@@ -3,6 +3,7 @@
 
 mod batches;
 mod facts;
+mod names;
 mod opening;
 mod waits;
 

@@ -17,7 +17,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 const REQUEST: usize = 16;
 
 /// The process number that a session was told. `None`: the driver did not write what it is known to write.
-pub(super) fn process_id(token: &CancelToken) -> Option<i32> {
+pub(crate) fn process_id(token: &CancelToken) -> Option<i32> {
     let mut written = Vec::new();
     let paper = Paper(&mut written);
     // Nothing in it waits.

@@ -10,7 +10,7 @@ use crate::backend::session::driver::{AnotherSession, ConnectError, DriverError}
 use crate::error::Source;
 
 /// The error in words. PostgreSQL's messages and the driver's carry no password.
-pub(super) fn describe(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     if let Some(error) = error.as_db_error() {
         return format!("{} ({})", error.message(), error.code().code());
     }
@@ -25,7 +25,7 @@ pub(super) fn describe(error: &Error) -> String {
 }
 
 /// Why a statement failed: the server's word about the statement, or the end of the session.
-pub(super) fn statement(error: Error) -> DriverError {
+pub(crate) fn statement(error: Error) -> DriverError {
     match error.as_db_error() {
         Some(refusal) if !ends_the_session(refusal) => DriverError::Refused {
             code: refusal.code().code().to_owned(),
@@ -65,7 +65,7 @@ fn ends_the_session(error: &DbError) -> bool {
 }
 
 /// Why a connection could not be opened.
-pub(super) fn connecting(error: Error) -> ConnectError {
+pub(crate) fn connecting(error: Error) -> ConnectError {
     let reason = describe(&error);
     // The driver has no name for it; a test pins its words.
     let offers_none = reason.ends_with("server does not support TLS");
@@ -91,19 +91,19 @@ pub(super) fn connecting(error: Error) -> ConnectError {
 }
 
 /// A lock statement that ended like this may have got the lock all the same.
-pub(super) fn proves_nothing(error: &DriverError) -> bool {
+pub(crate) fn proves_nothing(error: &DriverError) -> bool {
     is_time_out(error)
         || is_interruption(error)
         || has_code(error, &SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 /// The wait's time has passed.
-pub(super) fn is_time_out(error: &DriverError) -> bool {
+pub(crate) fn is_time_out(error: &DriverError) -> bool {
     has_code(error, &SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Somebody sent a cancel request.
-pub(super) fn is_interruption(error: &DriverError) -> bool {
+pub(crate) fn is_interruption(error: &DriverError) -> bool {
     has_code(error, &SqlState::QUERY_CANCELED)
 }
 

@@ -1,7 +1,7 @@
 //! PostgreSQL: advisory locks of the session.
 
-mod backend_key;
-mod errors;
+pub(crate) mod backend_key;
+pub(crate) mod errors;
 mod settings;
 mod statements;
 #[cfg(test)]
@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join3;
+use futures_util::future::{join_all, try_join3};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -24,9 +24,10 @@ use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
-use crate::key::{self, Mode, ServerKey};
+use crate::key::{self, Key, Mode, ServerKey};
+use crate::scheme::{AdvisoryKey, KeyScheme};
 use settings::Facts;
-use statements::{Cached, Statements};
+use statements::{Cached, Statements, params};
 
 /// How many locks one statement tries or gives back at most.
 const BATCH: usize = 128;
@@ -100,6 +101,13 @@ impl Driver for PostgresDriver {
 
     fn server_key(&self, key: &str) -> ServerKey {
         ServerKey::Number(key::postgres_key(&self.settings.namespace, key))
+    }
+
+    fn foreign_key(&self, key: &Key, scheme: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Ok(match scheme.postgres(key)? {
+            AdvisoryKey::Number(number) => ServerKey::Number(number),
+            AdvisoryKey::Pair(first, second) => ServerKey::Pair(first, second),
+        })
     }
 
     fn has_shared_mode(&self) -> bool {
@@ -220,17 +228,15 @@ impl PostgresSession {
     }
 
     /// Whether this session holds the lock: the only proof after an error.
-    async fn holds(&self, number: i64, mode: Mode) -> Result<bool, DriverError> {
+    async fn holds(&self, key: &AdvisoryKey, mode: Mode) -> Result<bool, DriverError> {
         let held_mode = match mode {
             Mode::Exclusive => "ExclusiveLock",
             Mode::Shared => "ShareLock",
         };
         let mut tries = 1;
         loop {
-            match self
-                .ask(&self.statements.holds, &[&number, &held_mode])
-                .await
-            {
+            let statement = &self.statements.of(key).holds;
+            match self.ask(statement, &params(key, &[&held_mode])).await {
                 // A late cancel request hits whatever runs next, and that is this question.
                 Err(error) if errors::is_interruption(&error) && tries < TRIES => tries += 1,
                 answer => return answer,
@@ -249,17 +255,12 @@ impl Session for PostgresSession {
     }
 
     async fn prepare(&self) -> Result<(), DriverError> {
-        let Statements {
-            try_lock,
-            unlock,
-            check,
-            ..
-        } = &self.statements;
+        let statements = self.statements.of_numbers();
         // Sent one behind the other, answered together.
         let prepared = try_join3(
-            try_lock.get(&self.client),
-            unlock.get(&self.client),
-            check.get(&self.client),
+            statements.try_lock.get(&self.client),
+            statements.unlock.get(&self.client),
+            self.statements.check.get(&self.client),
         );
         prepared
             .await
@@ -268,16 +269,17 @@ impl Session for PostgresSession {
     }
 
     async fn try_lock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.try_lock,
-            Mode::Shared => &self.statements.try_lock_shared,
+            Mode::Exclusive => &statements.try_lock,
+            Mode::Shared => &statements.try_lock_shared,
         };
         let mut tries = 1;
         loop {
-            match self.ask(statement, &[&number]).await {
+            match self.ask(statement, &params(key, &[])).await {
                 Err(error) if errors::proves_nothing(&error) => {
-                    if self.holds(number, mode).await? {
+                    if self.holds(key, mode).await? {
                         return Ok(true);
                     }
                     if tries == TRIES {
@@ -296,16 +298,23 @@ impl Session for PostgresSession {
         mode: Mode,
         at_most: Duration,
     ) -> Result<Wait, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.lock,
-            Mode::Shared => &self.statements.lock_shared,
+            Mode::Exclusive => &statements.lock,
+            Mode::Shared => &statements.lock_shared,
         };
         let milliseconds = lock_timeout(at_most).to_string();
-        match self.row(statement, &[&milliseconds, &number]).await {
+        match self.row(statement, &params(key, &[&milliseconds])).await {
             Ok(_) => Ok(Wait::Granted),
+            #[cfg(dlock_sabotage)]
+            Err(error)
+                if errors::is_time_out(&error) && crate::sabotage::is_on("believed-time-out") =>
+            {
+                Ok(Wait::TimedOut)
+            }
             Err(error) if errors::proves_nothing(&error) => {
-                if self.holds(number, mode).await? {
+                if self.holds(key, mode).await? {
                     #[cfg(test)]
                     self.held_after_error
                         .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -343,17 +352,18 @@ impl Session for PostgresSession {
     }
 
     async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {
-        let number = number(key)?;
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
         let statement = match mode {
-            Mode::Exclusive => &self.statements.unlock,
-            Mode::Shared => &self.statements.unlock_shared,
+            Mode::Exclusive => &statements.unlock,
+            Mode::Shared => &statements.unlock_shared,
         };
         let mut tries = 1;
         loop {
-            match self.ask(statement, &[&number]).await {
+            match self.ask(statement, &params(key, &[])).await {
                 Err(error) if errors::is_interruption(&error) => {
                     // Unlocking is not undone by the error: what is not held any more was given back by us.
-                    if !self.holds(number, mode).await? {
+                    if !self.holds(key, mode).await? {
                         return Ok(true);
                     }
                     if tries == TRIES {
@@ -370,8 +380,15 @@ impl Session for PostgresSession {
         if let [key] = keys {
             return Ok(vec![self.one(act, key, mode).await]);
         }
-        let numbers = keys.iter().map(number).collect::<Result<Vec<i64>, _>>()?;
-        let statements = &self.statements;
+        let number = |key: &ServerKey| match key {
+            ServerKey::Number(number) => Some(*number),
+            _ => None,
+        };
+        let Some(numbers) = keys.iter().map(number).collect::<Option<Vec<i64>>>() else {
+            // Pairs, which are other libraries': one statement each, sent one behind the other.
+            return Ok(join_all(keys.iter().map(|key| self.one(act, key, mode))).await);
+        };
+        let statements = self.statements.of_numbers();
         let statement = match (act, mode) {
             (Act::Try, Mode::Exclusive) => &statements.try_all,
             (Act::Try, Mode::Shared) => &statements.try_all_shared,
@@ -385,7 +402,8 @@ impl Session for PostgresSession {
             Err(DriverError::Refused { .. }) => {
                 let mut answers = Vec::with_capacity(keys.len());
                 for (key, number) in keys.iter().zip(numbers) {
-                    let answer = match (act, self.holds(number, mode).await?) {
+                    let held = self.holds(&AdvisoryKey::Number(number), mode).await?;
+                    let answer = match (act, held) {
                         (Act::Try, true) | (Act::Release, false) => Ok(true),
                         (Act::Try, false) | (Act::Release, true) => self.one(act, key, mode).await,
                     };
@@ -397,8 +415,9 @@ impl Session for PostgresSession {
     }
 
     async fn admits_reader(&self, key: &ServerKey) -> Result<bool, DriverError> {
-        let number = number(key)?;
-        self.ask(&self.statements.admits_reader, &[&number]).await
+        let key = &advisory_key(key)?;
+        let statement = &self.statements.of(key).admits_reader;
+        self.ask(statement, &params(key, &[])).await
     }
 
     async fn check(&self) -> Result<(), DriverError> {
@@ -438,11 +457,11 @@ impl Session for PostgresSession {
     }
 
     async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
-        let number = number(key)?;
-        let statements = &self.statements;
+        let key = &advisory_key(key)?;
         let found = async {
-            let statement = statements.holder.get(&self.client).await?;
-            let Some(row) = self.client.query_opt(statement, &[&number, &own]).await? else {
+            let statement = self.statements.of(key).holder.get(&self.client).await?;
+            let params = params(key, &[&own]);
+            let Some(row) = self.client.query_opt(statement, &params).await? else {
                 return Ok(None);
             };
             let session: i32 = row.try_get(0)?;
@@ -496,9 +515,10 @@ impl Session for PostgresSession {
     }
 }
 
-fn number(key: &ServerKey) -> Result<i64, DriverError> {
+fn advisory_key(key: &ServerKey) -> Result<AdvisoryKey, DriverError> {
     match key {
-        ServerKey::Number(number) => Ok(*number),
+        ServerKey::Number(number) => Ok(AdvisoryKey::Number(*number)),
+        ServerKey::Pair(first, second) => Ok(AdvisoryKey::Pair(*first, *second)),
         other => Err(DriverError::Refused {
             code: "42804".to_owned(),
             message: format!("advisory locks have numbers, and {other:?} is none"),

@@ -1,7 +1,11 @@
 //! The statements of a session: each prepared when it is first used, then one round trip each time.
 
+use smallvec::SmallVec;
 use tokio::sync::OnceCell;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
+
+use crate::scheme::AdvisoryKey;
 
 /// A statement that is prepared once in a session.
 pub(super) struct Cached {
@@ -26,6 +30,13 @@ impl Cached {
 
 /// All statements of a session.
 pub(super) struct Statements {
+    numbers: OfKeys,
+    pairs: OfKeys,
+    pub(super) check: Cached,
+}
+
+/// The statements about a lock, whose key is their first parameters.
+pub(super) struct OfKeys {
     pub(super) try_lock: Cached,
     pub(super) try_lock_shared: Cached,
     pub(super) lock: Cached,
@@ -38,29 +49,68 @@ pub(super) struct Statements {
     pub(super) unlock_all_shared: Cached,
     pub(super) admits_reader: Cached,
     pub(super) holds: Cached,
-    pub(super) check: Cached,
     pub(super) holder: Cached,
 }
 
-impl Default for Statements {
-    fn default() -> Self {
-        Statements {
-            try_lock: Cached::new("SELECT pg_try_advisory_lock($1)"),
-            try_lock_shared: Cached::new("SELECT pg_try_advisory_lock_shared($1)"),
+impl Statements {
+    /// Those for the space that the key is in.
+    pub(super) fn of(&self, key: &AdvisoryKey) -> &OfKeys {
+        match key {
+            AdvisoryKey::Number(_) => &self.numbers,
+            AdvisoryKey::Pair(..) => &self.pairs,
+        }
+    }
+
+    /// Those for keys that are numbers, as those of the native scheme are.
+    pub(super) fn of_numbers(&self) -> &OfKeys {
+        &self.numbers
+    }
+}
+
+/// The parameters of a statement: the key, then others.
+pub(super) fn params<'p>(
+    key: &'p AdvisoryKey,
+    others: &[&'p (dyn ToSql + Sync)],
+) -> SmallVec<[&'p (dyn ToSql + Sync); 3]> {
+    let mut params: SmallVec<[&'p (dyn ToSql + Sync); 3]> = SmallVec::new();
+    match key {
+        AdvisoryKey::Number(number) => params.push(number),
+        AdvisoryKey::Pair(first, second) => {
+            params.push(first);
+            params.push(second);
+        }
+    }
+    params.extend_from_slice(others);
+    params
+}
+
+/// The statements of one space: the parameters of the key, its condition in `pg_locks`, and the next parameter. In the
+/// waits all of the key depends on the time-out.
+macro_rules! of_keys {
+    ($key:literal, $within:literal, $is_key:literal, $next:literal) => {
+        OfKeys {
+            try_lock: Cached::new(concat!("SELECT pg_try_advisory_lock(", $key, ")")),
+            try_lock_shared: Cached::new(concat!("SELECT pg_try_advisory_lock_shared(", $key, ")")),
             // The time-out and the lock are one statement, the second evaluated after the first because it depends
             // on it: as two statements, a failure of the first would leave the second waiting without limit. The
             // setting is local to the statement's own transaction, so that it never outlives the wait.
-            lock: Cached::new(
-                "SELECT pg_advisory_lock(
-                    CASE WHEN set_config('lock_timeout', $1::text, true) IS NOT NULL THEN $2::int8 END)",
-            ),
-            lock_shared: Cached::new(
-                "SELECT pg_advisory_lock_shared(
-                    CASE WHEN set_config('lock_timeout', $1::text, true) IS NOT NULL THEN $2::int8 END)",
-            ),
-            unlock: Cached::new("SELECT pg_advisory_unlock($1)"),
-            unlock_shared: Cached::new("SELECT pg_advisory_unlock_shared($1)"),
-            // With the key in each row: no answer is taken for that to another question.
+            lock: Cached::new(concat!(
+                "SELECT pg_advisory_lock(CASE WHEN set_config('lock_timeout', ",
+                $next,
+                "::text, true) IS NOT NULL THEN ",
+                $within,
+                ")"
+            )),
+            lock_shared: Cached::new(concat!(
+                "SELECT pg_advisory_lock_shared(CASE WHEN set_config('lock_timeout', ",
+                $next,
+                "::text, true) IS NOT NULL THEN ",
+                $within,
+                ")"
+            )),
+            unlock: Cached::new(concat!("SELECT pg_advisory_unlock(", $key, ")")),
+            unlock_shared: Cached::new(concat!("SELECT pg_advisory_unlock_shared(", $key, ")")),
+            // A batch of numbers, with the key in each row: no answer is taken for that to another question.
             try_all: Cached::new(
                 "SELECT key, pg_try_advisory_lock(key) FROM unnest($1::int8[]) AS key",
             ),
@@ -74,16 +124,63 @@ impl Default for Statements {
                 "SELECT key, pg_advisory_unlock_shared(key) FROM unnest($1::int8[]) AS key",
             ),
             // A try fails when a writer stands in the server's queue.
-            admits_reader: Cached::new(
-                "SELECT CASE WHEN pg_try_advisory_lock_shared($1::int8)
-                    THEN pg_advisory_unlock_shared($1::int8) ELSE false END",
-            ),
-            holds: Cached::new(
+            admits_reader: Cached::new(concat!(
+                "SELECT CASE WHEN pg_try_advisory_lock_shared(",
+                $key,
+                ") THEN pg_advisory_unlock_shared(",
+                $key,
+                ") ELSE false END"
+            )),
+            holds: Cached::new(concat!(
                 "SELECT EXISTS (
-                    SELECT FROM pg_locks
-                    WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                      AND classid::int8 << 32 | objid::int8 = $1 AND objsubid = 1 AND mode = $2::text)",
+                    SELECT FROM pg_locks AS lock
+                    WHERE lock.locktype = 'advisory' AND lock.pid = pg_backend_pid() AND lock.granted
+                      AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND ",
+                $is_key,
+                " AND lock.mode = ",
+                $next,
+                "::text)"
+            )),
+            // Without the right to see other users' sessions the address and the start are NULL; a Unix socket has the
+            // port -1.
+            holder: Cached::new(concat!(
+                "WITH locks AS (
+                    SELECT lock.pid, lock.granted FROM pg_locks AS lock
+                    WHERE lock.locktype = 'advisory'
+                      AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND ",
+                $is_key,
+                ")
+                 SELECT lock.pid, session.application_name,
+                    session.usename || coalesce('@' || host(session.client_addr),
+                        CASE WHEN session.client_port = -1 THEN '@[local]' END, ''),
+                    (extract(epoch FROM clock_timestamp() - session.backend_start) * 1000000)::int8,
+                    (SELECT count(*) FROM locks WHERE NOT granted AND pid <> ALL (",
+                $next,
+                "::int8[]))
+                 FROM locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
+                 WHERE lock.granted ORDER BY lock.pid LIMIT 1"
+            )),
+        }
+    };
+}
+
+impl Default for Statements {
+    fn default() -> Self {
+        Statements {
+            numbers: of_keys!(
+                "$1::int8",
+                "$1::int8 END",
+                "lock.classid::int8 << 32 | lock.objid::int8 = $1::int8 AND lock.objsubid = 1",
+                "$2"
+            ),
+            // The list has the two numbers without their signs.
+            pairs: of_keys!(
+                "$1::int4, $2::int4",
+                "$1::int4 END, $2::int4",
+                "lock.classid = $1::int4::oid AND lock.objid = $2::int4::oid AND lock.objsubid = 2",
+                "$3"
             ),
             // The sentinel was locked twice at the start. Unlocking it once tells whether the session still has its
             // locks, locking it again restores the count; it is never free in between, and both touch only the
@@ -94,22 +191,6 @@ impl Default for Statements {
                     (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,
                     CASE WHEN pg_advisory_unlock($1::int4, $2::int4)
                         THEN pg_try_advisory_lock($1::int4, $2::int4) ELSE false END",
-            ),
-            // Without the right to see other users' sessions the address and the start are NULL; a Unix socket has the
-            // port -1.
-            holder: Cached::new(
-                "WITH locks AS (
-                    SELECT pid, granted FROM pg_locks
-                    WHERE locktype = 'advisory'
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                      AND classid::int8 << 32 | objid::int8 = $1 AND objsubid = 1)
-                 SELECT lock.pid, session.application_name,
-                    session.usename || coalesce('@' || host(session.client_addr),
-                        CASE WHEN session.client_port = -1 THEN '@[local]' END, ''),
-                    (extract(epoch FROM clock_timestamp() - session.backend_start) * 1000000)::int8,
-                    (SELECT count(*) FROM locks WHERE NOT granted AND pid <> ALL ($2::int8[]))
-                 FROM locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
-                 WHERE lock.granted ORDER BY lock.pid LIMIT 1",
             ),
         }
     }

@@ -17,7 +17,8 @@ use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
 use crate::error::Holder;
 use crate::hazard::Hazard;
-use crate::key::{Mode, ServerKey};
+use crate::key::{Key, Mode, ServerKey};
+use crate::scheme::KeyScheme;
 
 type Answer<T> = BoxFuture<'static, Result<T, DriverError>>;
 type Says<T> = Mutex<Box<dyn FnMut() -> Answer<T> + Send>>;
@@ -159,6 +160,10 @@ impl Driver for Scripted {
 
     fn server_key(&self, key: &str) -> ServerKey {
         ServerKey::Name(key.to_owned().into())
+    }
+
+    fn foreign_key(&self, _: &Key, _: &KeyScheme) -> Result<ServerKey, &'static str> {
+        Err("the script knows one scheme")
     }
 
     fn has_shared_mode(&self) -> bool {

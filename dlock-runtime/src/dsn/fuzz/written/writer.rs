@@ -6,6 +6,8 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::config::{ChannelBinding, Host, TargetSessionAttrs};
 
+use crate::capabilities::Strategy;
+use crate::config::LeaseOptions;
 use crate::dsn::Options;
 use crate::endpoint::{MySqlEndpoint, PostgresEndpoint};
 use crate::tls::{Mode, Roots, Settings};
@@ -36,7 +38,10 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         hand_over,
         hand_over_time,
         allow,
+        key_scheme,
+        lease,
     } = options;
+    write_leases(to, lease);
     for (name, duration) in [
         ("connect_timeout", connect_timeout),
         ("limit", limit),
@@ -77,6 +82,40 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
             .map(crate::hazard::Hazard::name)
             .collect();
         push(to, "allow", &names.join(","));
+    }
+    if let Some(scheme) = key_scheme {
+        push(to, "key_scheme", &scheme.to_string());
+    }
+}
+
+fn write_leases(to: &mut String, options: &LeaseOptions) {
+    let LeaseOptions {
+        strategy,
+        ttl,
+        auto_renew,
+        retry,
+        table,
+        owner,
+    } = options;
+    match strategy {
+        Some(Strategy::Session) => push(to, "strategy", "session"),
+        Some(Strategy::Lease) => push(to, "strategy", "lease"),
+        Some(Strategy::Memory) => panic!("no DSN says that"),
+        None => {}
+    }
+    for (name, duration) in [("ttl", ttl), ("retry", retry)] {
+        if let Some(duration) = duration {
+            let seconds = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
+            push(to, name, &seconds);
+        }
+    }
+    if let Some(renew) = auto_renew {
+        push(to, "auto_renew", &renew.to_string());
+    }
+    for (name, text) in [("table", table), ("owner", owner)] {
+        if let Some(text) = text {
+            push(to, name, text);
+        }
     }
 }
 

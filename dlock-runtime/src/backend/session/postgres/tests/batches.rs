@@ -7,16 +7,23 @@ use crate::backend::session::driver::Act;
 fn a_batch_answers_for_each_of_its_locks() {
     run(async {
         let (a, b) = (session().await, session().await);
-        let keys: Vec<_> = (0..8).map(|_| fresh_key()).collect();
-        assert!(b.try_lock(&keys[3], Mode::Exclusive).await.unwrap());
-        for mode in [Mode::Exclusive, Mode::Shared] {
-            let tried = a.all(Act::Try, &keys, mode).await.unwrap();
-            let tried: Vec<bool> = tried.into_iter().map(Result::unwrap).collect();
-            let expected: Vec<bool> = (0..8).map(|index| index != 3).collect();
-            assert_eq!(tried, expected);
-            let released = a.all(Act::Release, &keys, mode).await.unwrap();
-            let released: Vec<bool> = released.into_iter().map(Result::unwrap).collect();
-            assert_eq!(released, expected);
+        let numbers: Vec<_> = (0..8).map(|_| fresh_key()).collect();
+        let mut mixed: Vec<_> = (0..8).map(|_| fresh_key()).collect();
+        mixed[3] = ServerKey::Pair(fastrand::i32(..), fastrand::i32(..));
+        mixed[5] = ServerKey::Pair(fastrand::i32(..), fastrand::i32(..));
+        for keys in [&numbers, &mixed] {
+            assert!(b.try_lock(&keys[3], Mode::Exclusive).await.unwrap());
+        }
+        for keys in [&numbers, &mixed] {
+            for mode in [Mode::Exclusive, Mode::Shared] {
+                let tried = a.all(Act::Try, keys, mode).await.unwrap();
+                let tried: Vec<bool> = tried.into_iter().map(Result::unwrap).collect();
+                let expected: Vec<bool> = (0..8).map(|index| index != 3).collect();
+                assert_eq!(tried, expected);
+                let released = a.all(Act::Release, keys, mode).await.unwrap();
+                let released: Vec<bool> = released.into_iter().map(Result::unwrap).collect();
+                assert_eq!(released, expected);
+            }
         }
     });
 }
@@ -48,7 +55,13 @@ fn s4_a_cancel_request_during_a_batch_leaves_no_lock_in_doubt() {
                 let ServerKey::Number(number) = key else {
                     unreachable!()
                 };
-                match session.holds(*number, Mode::Exclusive).await {
+                match session
+                    .holds(
+                        &crate::scheme::AdvisoryKey::Number(*number),
+                        Mode::Exclusive,
+                    )
+                    .await
+                {
                     Ok(held) => hit += usize::from(held),
                     Err(error) => panic!("{error}"),
                 }

@@ -3,6 +3,7 @@
 use super::{LIMIT, assert_gone, fresh_key, run, session, text};
 use crate::backend::session::driver::{Driver, Session};
 use crate::key::{Mode, ServerKey};
+use crate::scheme::AdvisoryKey;
 
 #[test]
 fn the_heartbeat_is_content_with_its_own_session_and_leaves_the_sentinel_as_it_was() {
@@ -124,17 +125,55 @@ fn every_number_is_found_again_in_the_servers_list_of_locks() {
     run(async {
         let (a, b) = (session().await, session().await);
         for number in [i64::MIN, -1, 0, 1, i64::from(u32::MAX), 1 << 32, i64::MAX] {
-            let key = ServerKey::Number(number);
+            let (key, number) = (ServerKey::Number(number), AdvisoryKey::Number(number));
             // Fixed numbers may be in use by another run of this test.
             a.wait_lock(&key, Mode::Exclusive, super::LONG)
                 .await
                 .unwrap();
-            assert!(a.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
-            assert!(!a.holds(number, Mode::Shared).await.unwrap(), "{number}");
-            assert!(!b.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
-            assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{number}");
+            assert!(
+                a.holds(&number, Mode::Exclusive).await.unwrap(),
+                "{number:?}"
+            );
+            assert!(!a.holds(&number, Mode::Shared).await.unwrap(), "{number:?}");
+            assert!(
+                !b.holds(&number, Mode::Exclusive).await.unwrap(),
+                "{number:?}"
+            );
+            assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{number:?}");
             assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
-            assert!(!a.holds(number, Mode::Exclusive).await.unwrap(), "{number}");
+            assert!(
+                !a.holds(&number, Mode::Exclusive).await.unwrap(),
+                "{number:?}"
+            );
+        }
+    });
+}
+
+/// Two spaces: a pair is never the number that has the same bits.
+#[test]
+fn every_pair_is_found_again_and_is_no_number() {
+    run(async {
+        let (a, b) = (session().await, session().await);
+        let numbers = [i32::MIN, -1, 0, 1, i32::MAX];
+        for (first, second) in numbers.iter().flat_map(|a| numbers.map(|b| (*a, b))) {
+            let pair = AdvisoryKey::Pair(first, second);
+            let key = ServerKey::Pair(first, second);
+            let bits = i64::from(first) << 32 | i64::from(second.cast_unsigned());
+            let (number, same_bits) = (AdvisoryKey::Number(bits), ServerKey::Number(bits));
+            // Fixed numbers may be in use by another run of this test.
+            for mode in [Mode::Shared, Mode::Exclusive] {
+                let wait = a.wait_lock(&key, mode, super::LONG).await.unwrap();
+                assert_eq!(wait, super::super::Wait::Granted);
+                assert!(a.holds(&pair, mode).await.unwrap(), "{pair:?}");
+                assert!(!a.holds(&number, mode).await.unwrap(), "{pair:?}");
+                assert!(!b.holds(&pair, mode).await.unwrap(), "{pair:?}");
+                assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{pair:?}");
+                assert!(!b.try_lock(&key, Mode::Exclusive).await.unwrap());
+                b.wait_lock(&same_bits, mode, super::LONG).await.unwrap();
+                assert!(b.unlock(&same_bits, mode).await.unwrap());
+                assert!(a.unlock(&key, mode).await.unwrap());
+                assert!(!a.holds(&pair, mode).await.unwrap(), "{pair:?}");
+            }
         }
     });
 }

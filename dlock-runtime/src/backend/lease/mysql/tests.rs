@@ -1,0 +1,329 @@
+//! The rules of leases, against real servers, named by `DLOCK_TEST_MARIADB_URL` and `DLOCK_TEST_MYSQL_URL`.
+
+use std::future::Future;
+
+use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
+
+use super::*;
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::lease::Fence;
+
+const TTL: Duration = Duration::from_secs(30);
+const VARIABLES: [&str; 2] = ["DLOCK_TEST_MARIADB_URL", "DLOCK_TEST_MYSQL_URL"];
+
+/// Runs a test on either server.
+fn on_both<F: Future<Output = ()>>(test: impl Fn(String) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime for the test");
+    for variable in VARIABLES {
+        let url = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("{variable} must name a server for the tests"));
+        runtime.block_on(test(url));
+    }
+}
+
+async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlStore {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let dsn = format!("{url}{mark}strategy=lease&namespace={namespace}");
+    let mut config = Config::from_dsn(&dsn).expect("a good DSN");
+    if let Some(table) = table {
+        config = config.table(table);
+    }
+    let Endpoint::MySql(endpoint) = config.endpoint().expect("a good configuration") else {
+        panic!("not MySQL")
+    };
+    let opened = MySqlStore::open(*endpoint, &config.lease_settings()).await;
+    opened.expect("the test server").0
+}
+
+async fn open(url: &str) -> MySqlStore {
+    open_table(url, None, &fresh()).await
+}
+
+async fn conn(url: &str) -> Conn {
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let options = Opts::from_url(&format!("mysql://{rest}")).expect("a URL");
+    let options = OptsBuilder::from_opts(options).prefer_socket(false);
+    Conn::new(options).await.expect("the test server")
+}
+
+/// A namespace that no other test uses.
+fn fresh() -> String {
+    format!("lease_tests_{:016x}", fastrand::u64(..))
+}
+
+fn claim<'a>(name: &'a str, owner: &'a str) -> Claim<'a> {
+    Claim {
+        name,
+        owner,
+        program: "tests",
+        ttl: TTL,
+        stale: None,
+    }
+}
+
+fn renewal(name: &str, owner: &str, token: u64, mode: Mode) -> Renewal {
+    Renewal {
+        name: name.into(),
+        owner: owner.into(),
+        token,
+        mode,
+        ttl: TTL,
+    }
+}
+
+async fn take(store: &MySqlStore, name: &str, owner: &str) -> Option<u64> {
+    store.take(&claim(name, owner)).await.expect("an answer")
+}
+
+async fn renew(store: &MySqlStore, renewal: Renewal) -> Renewed {
+    store.renew(&[renewal]).await.expect("an answer")[0]
+}
+
+#[test]
+fn l1_readers_and_a_writer_share_one_row() {
+    use crate::backend::lease::shared;
+
+    on_both(async |url| {
+        let store = open(&url).await;
+        let one = shared::take(&store, &claim("k", "host pid 1#a.1")).await;
+        let one = one.expect("an answer").expect("free");
+        let before = store.read("k").await.expect("an answer").expect("a row");
+        let two = shared::take(&store, &claim("k", "two")).await;
+        let two = two.expect("an answer").expect("readers hold together");
+        assert!(two > one);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        // Who read before the other came does not get in.
+        let swap = Swap {
+            version: before.version,
+            token: Some(before.token + 1),
+            owner: "late".into(),
+            readers: "{}".into(),
+            expires_at: before.now,
+            ttl: TTL,
+        };
+        assert!(!store.swap("k", &swap).await.expect("an answer"));
+        for (owner, token) in [("host pid 1#a.1", one), ("two", two)] {
+            let right = renewal("k", owner, token, Mode::Shared);
+            assert_eq!(renew(&store, right).await, Renewed::Yes);
+            let wrong = renewal("k", owner, token + 7, Mode::Shared);
+            assert_eq!(renew(&store, wrong).await, Renewed::Lost);
+            let released = shared::release_as(&store, "k", owner, token).await;
+            assert!(released.expect("an answer").was_held);
+            let again = renewal("k", owner, token, Mode::Shared);
+            assert_eq!(renew(&store, again).await, Renewed::Lost);
+        }
+        assert!(take(&store, "k", "writer").await > Some(two));
+        let reader = shared::take(&store, &claim("k", "late")).await;
+        assert_eq!(reader.expect("an answer"), None);
+    });
+}
+
+#[test]
+fn l2_a_doubted_clock_ends_no_lease_that_was_not_watched() {
+    on_both(async |url| {
+        let mut store = open(&url).await;
+        // As on a node of a cluster.
+        store.is_galera = true;
+        store.statements = Statements::new(&crate::config::TableName::default(), true);
+        let token = take(&store, "k", "one").await.expect("free");
+        let past =
+            "UPDATE dlock_lease SET expires_at = 1 + expires_at - 60 * 1000000 WHERE namespace = ?";
+        let mut conn = conn(&url).await;
+        let namespace = store.namespace.as_bytes().to_vec();
+        conn.exec_drop(past, (namespace,)).await.expect("a row");
+        // By this node's clock it is over; another's may have renewed it.
+        assert_eq!(take(&store, "k", "two").await, None);
+        let seen = store
+            .read("k")
+            .await
+            .expect("an answer")
+            .expect("a row")
+            .version;
+        let steal = |stale| Claim {
+            stale,
+            ..claim("k", "two")
+        };
+        assert_eq!(
+            store.take(&steal(Some(seen + 1))).await.expect("an answer"),
+            None
+        );
+        let stolen = store.take(&steal(Some(seen))).await.expect("an answer");
+        assert_eq!(stolen, Some(token + 1));
+        // Released, it is free on every clock.
+        assert!(
+            store
+                .release("k", "two", token + 1)
+                .await
+                .expect("an answer")
+                .was_held
+        );
+        assert_eq!(take(&store, "k", "three").await, Some(token + 2));
+    });
+}
+
+#[test]
+fn l3_a_late_renewal_takes_nothing_again() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        let token = take(&store, "k", "one").await.expect("free");
+        // The answer was lost: the same acquisition asks again.
+        assert_eq!(take(&store, "k", "one").await, Some(token + 1));
+        assert_eq!(take(&store, "k", "two").await, None);
+        let late = renewal("k", "one", token + 1, Mode::Exclusive);
+        assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
+        assert!(
+            store
+                .release("k", "one", token + 1)
+                .await
+                .expect("an answer")
+                .was_held
+        );
+        assert_eq!(renew(&store, late.clone()).await, Renewed::Lost);
+        let next = take(&store, "k", "two").await.expect("released");
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        assert!(
+            !store
+                .release("k", "one", token + 1)
+                .await
+                .expect("an answer")
+                .was_held
+        );
+        let right = renewal("k", "two", next, Mode::Exclusive);
+        assert_eq!(renew(&store, right).await, Renewed::Yes);
+    });
+}
+
+#[test]
+fn l4_a_released_row_stays_and_its_token_grows() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        for token in 1..=3 {
+            assert_eq!(take(&store, "k", "one").await, Some(token));
+            assert!(
+                store
+                    .release("k", "one", token)
+                    .await
+                    .expect("an answer")
+                    .was_held
+            );
+        }
+    });
+}
+
+#[test]
+fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        let mut conn = conn(&url).await;
+        let fence = Fence::default().namespace(&*store.namespace);
+        let token = take(&store, "k", "one").await.expect("free");
+        let other = take(&store, "other", "one").await.expect("free");
+        let mut transaction = conn
+            .start_transaction(TxOpts::new())
+            .await
+            .expect("a transaction");
+        for (token, holds) in [(token, true), (token + 1, false)] {
+            let checked = fence.check_mysql(&mut transaction, "k", token).await;
+            assert_eq!(checked.expect("an answer"), holds, "{token}");
+        }
+        let renewals = [
+            renewal("k", "one", token, Mode::Exclusive),
+            renewal("other", "one", other, Mode::Exclusive),
+        ];
+        let renewed = store.renew(&renewals).await.expect("an answer");
+        assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
+        assert!(
+            store
+                .release("k", "one", token)
+                .await
+                .expect("an answer")
+                .was_held
+        );
+        assert_eq!(take(&store, "k", "two").await, None);
+        transaction.commit().await.expect("a commit");
+        assert_eq!(take(&store, "k", "two").await, Some(token + 1));
+        let checked = fence.check_mysql(&mut conn, "k", token).await;
+        assert!(!checked.expect("an answer"));
+    });
+}
+
+#[test]
+fn l5_a_locked_row_holds_up_no_other_renewal() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        let mut renewals = Vec::new();
+        for name in ["free", "locked"] {
+            let token = take(&store, name, "one").await.expect("free");
+            renewals.push(renewal(name, "one", token, Mode::Exclusive));
+        }
+        let mut conn = conn(&url).await;
+        let mut transaction = conn
+            .start_transaction(TxOpts::new())
+            .await
+            .expect("a transaction");
+        let lock = "SELECT 1 FROM dlock_lease WHERE namespace = ? AND name = 'locked' FOR UPDATE";
+        let namespace = store.namespace.as_bytes().to_vec();
+        transaction
+            .exec_drop(lock, (namespace,))
+            .await
+            .expect("a row");
+        let renewed = store.renew(&renewals).await.expect("an answer");
+        assert_eq!(renewed, [Renewed::Yes, Renewed::Locked]);
+        transaction.rollback().await.expect("a rollback");
+        let renewed = store.renew(&renewals).await.expect("an answer");
+        assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
+    });
+}
+
+#[test]
+fn l6_many_who_make_the_table_at_once_all_find_it() {
+    on_both(async |url| {
+        let table = format!("l6_{:016x}", fastrand::u64(..));
+        let opening = (0..4).map(|_| open_table(&url, Some(&table), "n"));
+        let stores = futures_util::future::join_all(opening).await;
+        assert_eq!(take(&stores[0], "k", "one").await, Some(1));
+        assert_eq!(take(&stores[3], "k", "two").await, None);
+        let drop = format!("DROP TABLE {table}");
+        conn(&url).await.query_drop(drop).await.expect("the table");
+    });
+}
+
+#[test]
+fn l7_a_release_says_whether_somebody_waits() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        let token = take(&store, "k", "one").await.expect("free");
+        let notice = Notice {
+            name: "k",
+            owner: "two words",
+            mode: Mode::Exclusive,
+            since: None,
+            lasts: Duration::from_secs(20),
+        };
+        let announced = store.announce(&notice).await.expect("an answer");
+        let announced = announced.expect("it is held");
+        assert!(announced.remaining > TTL / 2 && announced.remaining <= TTL);
+        let again = Notice {
+            since: Some(announced.since),
+            ..notice
+        };
+        let again = store.announce(&again).await.expect("an answer");
+        assert_eq!(again.map(|again| again.since), Some(announced.since));
+        let released = store.release("k", "one", token).await.expect("an answer");
+        assert!(released.is_wanted);
+        assert!(
+            store.announce(&notice).await.expect("an answer").is_none(),
+            "free"
+        );
+        let token = take(&store, "k", "two words").await.expect("free");
+        let released = store
+            .release("k", "two words", token)
+            .await
+            .expect("an answer");
+        assert!(!released.is_wanted, "who waited has it");
+    });
+}

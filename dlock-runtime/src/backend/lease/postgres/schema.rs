@@ -1,0 +1,86 @@
+//! The table: looked for, and made where it is missing.
+
+use std::time::Duration;
+
+use tokio::time;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::connection::{connecting, describe, refused};
+use super::sql::create_table;
+use crate::config::TableName;
+use crate::error::InitError;
+
+/// How often creation is tried: two who make the same table at once get errors that mean no more than that.
+const TRIES: u32 = 20;
+
+/// Makes sure that the table is there and can be used.
+pub(super) async fn ensure(
+    client: &Client,
+    table: &TableName,
+    endpoint: &str,
+) -> Result<(), InitError> {
+    let quoted = table.quoted('"');
+    // Every column by its name: an older or foreign table of the name is found out here.
+    let look = format!(
+        "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version \
+         FROM {quoted} WHERE false"
+    );
+    for tries in 0..TRIES {
+        let Err(error) = client.batch_execute(&look).await else {
+            return Ok(());
+        };
+        let code = error.code().cloned();
+        if code == Some(SqlState::INSUFFICIENT_PRIVILEGE) {
+            return Err(refused(
+                endpoint,
+                &format!("the table {table} may not be used: {}", describe(&error)),
+                &format!("GRANT SELECT, INSERT, UPDATE ON {table} to this user"),
+            ));
+        }
+        if code == Some(SqlState::UNDEFINED_COLUMN) {
+            return Err(refused(
+                endpoint,
+                &format!(
+                    "the table {table} is not one of leases: {}",
+                    describe(&error)
+                ),
+                "name another table with the option table=…, or drop this one",
+            ));
+        }
+        let missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
+        if !code.is_some_and(|code| missing.contains(&code)) {
+            return Err(connecting(endpoint, error));
+        }
+        if let Err(error) = client.batch_execute(&create_table(table)).await {
+            let raced = [
+                SqlState::UNIQUE_VIOLATION,
+                SqlState::DUPLICATE_OBJECT,
+                SqlState::DUPLICATE_TABLE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+            ];
+            let Some(code) = error.code().cloned() else {
+                return Err(connecting(endpoint, error));
+            };
+            if !raced.contains(&code) {
+                return Err(refused(
+                    endpoint,
+                    &format!(
+                        "the table {table} does not exist and cannot be made: {}",
+                        describe(&error)
+                    ),
+                    "let an administrator run the SQL of dlock::lease::postgres_schema, and grant SELECT, INSERT and UPDATE on the table",
+                ));
+            }
+            time::sleep(Duration::from_millis(
+                fastrand::u64(5..25) * u64::from(tries + 1),
+            ))
+            .await;
+        }
+    }
+    Err(refused(
+        endpoint,
+        &format!("the table {table} could not be made: others make and drop it"),
+        "let an administrator run the SQL of dlock::lease::postgres_schema",
+    ))
+}

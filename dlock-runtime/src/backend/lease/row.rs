@@ -1,0 +1,77 @@
+//! One row of the table: all that is known of one lock, its readers included.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A row, read at one moment. Times are microseconds of the database's clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Row {
+    /// Raised with each take.
+    pub(crate) token: u64,
+    /// Who holds the lock exclusively; empty: nobody does.
+    pub(crate) owner: String,
+    pub(crate) program: String,
+    /// By owner.
+    pub(crate) readers: BTreeMap<String, Reader>,
+    pub(crate) waiters: BTreeMap<String, Waiter>,
+    /// Raised with each change but announcements.
+    pub(crate) version: u64,
+    /// The end of the last lease.
+    pub(crate) expires_at: i64,
+    /// How long the last lease that was given or renewed lasts.
+    pub(crate) ttl: i64,
+    /// When the row was read.
+    pub(crate) now: i64,
+}
+
+/// Somebody who holds the lock in shared mode: token, end and program, an array of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reader(pub(crate) u64, pub(crate) i64, pub(crate) String);
+
+/// Somebody who waits: since when, until when the announcement counts, and whether exclusively (1) or not (0).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiter(pub(crate) i64, pub(crate) i64, pub(crate) u8);
+
+impl Row {
+    /// Whether nobody holds the lock.
+    pub(crate) fn is_free(&self) -> bool {
+        self.expires_at <= self.now
+    }
+
+    /// The readers whose leases have not expired; where the clock is doubted, all of them.
+    pub(crate) fn readers(&self, doubted: bool) -> BTreeMap<String, Reader> {
+        let mut readers = self.readers.clone();
+        if !doubted {
+            readers.retain(|_, reader| reader.1 > self.now);
+        }
+        readers
+    }
+
+    /// Whether a reader has to let others pass: those who wait for the lock exclusively, and began before it did.
+    pub(crate) fn is_behind_writers(&self, reader: &str) -> bool {
+        let since = self.waiters.get(reader).map(|waiter| waiter.0);
+        let mut waiters = self.waiters.values();
+        waiters.any(|waiter| {
+            waiter.2 == 1 && waiter.1 > self.now && since.is_none_or(|since| waiter.0 <= since)
+        })
+    }
+}
+
+/// Whether somebody among those who wait is still there.
+pub(crate) fn any_waits(waiters: &str, now: i64) -> bool {
+    // The usual case, without a parser.
+    waiters != "{}"
+        && parse::<Waiter>(waiters)
+            .values()
+            .any(|waiter| waiter.1 > now)
+}
+
+/// Reads a column. What is not of our making counts as empty.
+pub(crate) fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> BTreeMap<String, T> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Writes a column.
+pub(crate) fn to_json<T: Serialize>(entries: &BTreeMap<String, T>) -> String {
+    serde_json::to_string(entries).unwrap_or_else(|_| "{}".to_owned())
+}

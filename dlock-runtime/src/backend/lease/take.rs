@@ -1,0 +1,369 @@
+//! Taking one lease: try, announce oneself, wait to be woken or for a while, try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
+
+use super::bells::Bell;
+use super::store::{Answer, Claim, Notice, Released, Store, StoreError};
+use super::{Leases, name_of, shared};
+use crate::backend::{Errand, Progress, Taken};
+use crate::clock::Moment;
+use crate::key::Mode;
+
+/// The longest pause between two tries of who is woken by releases, and of who has to ask.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));
+
+/// The first pause of who has to ask; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+
+/// How long others have to take a lock that was just released, where they are woken.
+const COURTESY: Duration = Duration::from_millis(15);
+
+/// One step's outcome: the errand has ended, or goes on.
+type Step<T> = Result<T, Taken>;
+
+/// Takes the lock of an errand, or ends without it.
+pub(super) async fn take<S: Store>(leases: &Arc<Leases<S>>, errand: &Errand) -> Taken {
+    let name = name_of(&errand.key);
+    let bell = leases.bells.hang(&name);
+    let mut attempt = Attempt {
+        leases,
+        errand,
+        owner: leases.new_owner(),
+        name,
+        bell,
+        announced: None,
+        in_doubt: false,
+        lost_once: false,
+        tries: 0,
+        seen: None,
+    };
+    let taken = attempt.run().await;
+    if !matches!(taken, Taken::Held(_)) {
+        attempt.withdraw();
+    }
+    taken
+}
+
+struct Attempt<'a, S: Store> {
+    leases: &'a Arc<Leases<S>>,
+    errand: &'a Errand,
+    name: Arc<str>,
+    owner: Arc<str>,
+    bell: Bell,
+    announced: Option<Announcement>,
+    /// A statement was lost that may have taken the lock.
+    in_doubt: bool,
+    /// A connection was found dead since the last answer: the first death only means that the server closed it some time ago.
+    lost_once: bool,
+    /// Failed tries in a row.
+    tries: u32,
+    /// Where the clock is doubted: the row as it was seen first, and when.
+    seen: Option<Seen>,
+}
+
+struct Announcement {
+    since: i64,
+    made: Moment,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    version: u64,
+    ttl: Duration,
+    since: Moment,
+}
+
+impl<S: Store> Attempt<'_, S> {
+    async fn run(&mut self) -> Taken {
+        if let Err(taken) = self.hold_back().await {
+            return taken;
+        }
+        loop {
+            match self.round().await {
+                Ok(()) => {}
+                Err(taken) => return taken,
+            }
+        }
+    }
+
+    /// After some takes in a row of this process, the others have their turn first.
+    async fn hold_back(&self) -> Step<()> {
+        let pause = if self.leases.store.wakes() {
+            COURTESY
+        } else {
+            self.longest_pause() * 3 / 2
+        };
+        match self.leases.courtesy.hold_back(&self.name, pause) {
+            Some(rest) => self.sleep(rest).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn round(&mut self) -> Step<()> {
+        if self.errand.is_called_off() {
+            return Err(Taken::CalledOff);
+        }
+        let sent = Moment::now();
+        let stale = self.stale();
+        // It runs to its end, also when the errand is called off: an answer that nobody reads could be a lock that
+        // nobody knows of.
+        match self.try_once(stale).await {
+            Ok(Some(token)) => self.taken(token, sent),
+            Ok(None) => self.busy().await,
+            Err(error) => self.failed(error).await,
+        }
+    }
+
+    async fn try_once(&self, stale: Option<u64>) -> Answer<Option<u64>> {
+        let Leases {
+            store, settings, ..
+        } = &**self.leases;
+        let claim = Claim {
+            name: &self.name,
+            owner: &self.owner,
+            program: &settings.program,
+            ttl: settings.ttl,
+            stale,
+        };
+        match self.errand.mode {
+            Mode::Exclusive => store.take(&claim).await,
+            Mode::Shared => shared::take(&**store, &claim).await,
+        }
+    }
+
+    fn taken(&mut self, token: u64, sent: Moment) -> Step<()> {
+        self.in_doubt = false;
+        let (leases, errand) = (self.leases, self.errand);
+        let hold = leases.hold(errand, &self.name, &self.owner, token, sent);
+        // The answer may have come while this process was stopped, and others have taken the lock since.
+        if !hold.vitality.stands() {
+            drop(hold);
+            // What is dropped is still on its way back under the old owner.
+            self.owner = self.leases.new_owner();
+            self.announced = None;
+            return Ok(());
+        }
+        Err(Taken::Held(hold))
+    }
+
+    /// Somebody else has the lock.
+    async fn busy(&mut self) -> Step<()> {
+        self.lost_once = false;
+        self.in_doubt = false;
+        self.errand.report(Progress::Busy);
+        // Whoever came for one try has the answer: the queue needs a moment to read it.
+        tokio::task::yield_now().await;
+        if self.errand.is_called_off() {
+            return Err(Taken::CalledOff);
+        }
+        if self.leases.store.doubts_clock() {
+            self.observe().await?;
+        }
+        let remaining = self.announce().await?;
+        let pause = self.pause(remaining);
+        self.tries = self.tries.saturating_add(1);
+        tokio::select! {
+            biased;
+            () = self.errand.called_off() => Err(Taken::CalledOff),
+            () = self.bell.rung() => Ok(()),
+            () = time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Says in the row that somebody waits, so that the release wakes. `None`: it is free, or was said already.
+    async fn announce(&mut self) -> Step<Option<Duration>> {
+        let lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
+        let now = Moment::now();
+        if let Some(announced) = &self.announced
+            && now.since(announced.made) < lasts / 3
+        {
+            return Ok(None);
+        }
+        let notice = Notice {
+            name: &self.name,
+            owner: &self.owner,
+            mode: self.errand.mode,
+            since: self.announced.as_ref().map(|announced| announced.since),
+            lasts,
+        };
+        match self.leases.store.announce(&notice).await {
+            Ok(Some(announced)) => {
+                self.announced = Some(Announcement {
+                    since: announced.since,
+                    made: now,
+                });
+                Ok(Some(announced.remaining))
+            }
+            // It has become free meanwhile: the next try is due at once.
+            Ok(None) => Ok(Some(Duration::ZERO)),
+            Err(error) => {
+                self.failed(error).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// How long until the next try.
+    fn pause(&self, remaining: Option<Duration>) -> Duration {
+        let longest = self.longest_pause();
+        let growing = FIRST_PAUSE.saturating_mul(1 << self.tries.min(16));
+        let pause = if self.leases.store.wakes() {
+            longest
+        } else {
+            growing.min(longest)
+        };
+        let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        match remaining {
+            // Free, and yet it was not to be had: somebody is just taking it, or keeps takes off.
+            Some(Duration::ZERO) if self.tries < 2 => Duration::ZERO,
+            Some(Duration::ZERO) => growing.min(longest).mul_f64(0.5 + fastrand::f64() / 2.0),
+            Some(remaining) => jittered.min(remaining + FIRST_PAUSE),
+            None => jittered,
+        }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        let default = if self.leases.store.wakes() {
+            PAUSE.0
+        } else {
+            self.leases.store.asks_every().unwrap_or(PAUSE.1)
+        };
+        self.leases.settings.retry.unwrap_or(default)
+    }
+
+    /// Looks whether the row changes.
+    async fn observe(&mut self) -> Step<()> {
+        let row = match self.leases.store.read(&self.name).await {
+            Ok(row) => row,
+            Err(error) => return self.failed(error).await,
+        };
+        self.seen = row.map(|row| {
+            let new = Seen {
+                version: row.version,
+                ttl: Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0)),
+                since: Moment::now(),
+            };
+            self.seen
+                .filter(|seen| seen.version == new.version)
+                .unwrap_or(new)
+        });
+        Ok(())
+    }
+
+    /// The version at which the row was seen unchanged for its whole ttl.
+    fn stale(&self) -> Option<u64> {
+        let seen = self.seen?;
+        (Moment::now().since(seen.since) > seen.ttl).then_some(seen.version)
+    }
+
+    /// A statement failed: the errand ends where the server refused it, and goes on where it cannot be asked.
+    async fn failed(&mut self, error: StoreError) -> Step<()> {
+        match error {
+            StoreError::Refused {
+                code,
+                message,
+                source,
+            } => Err(Taken::Refused {
+                code,
+                message,
+                source,
+            }),
+            StoreError::Again { .. } => {
+                self.tries = self.tries.saturating_add(1);
+                let pause = FIRST_PAUSE.mul_f64(fastrand::f64() * f64::from(self.tries.min(16)));
+                self.sleep(pause).await
+            }
+            error => {
+                self.in_doubt |= matches!(error, StoreError::Gone { .. });
+                if matches!(error, StoreError::Gone { .. }) && !self.lost_once {
+                    self.lost_once = true;
+                    return Ok(());
+                }
+                self.errand.report(Progress::Trouble(error.into()));
+                let leases = self.leases;
+                tokio::select! {
+                    biased;
+                    () = self.errand.called_off() => Err(Taken::CalledOff),
+                    () = leases.store.pause() => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn sleep(&self, pause: Duration) -> Step<()> {
+        tokio::select! {
+            biased;
+            () = self.errand.called_off() => Err(Taken::CalledOff),
+            () = time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// The errand ends without the lock: nothing of it stays in the row.
+    fn withdraw(&mut self) {
+        let announced = self.announced.take().is_some();
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        if !announced && !in_doubt {
+            return;
+        }
+        let (store, name, owner) = (
+            self.leases.store.clone(),
+            self.name.clone(),
+            self.owner.clone(),
+        );
+        let ttl = self.leases.settings.ttl;
+        self.leases.runtime.spawn(async move {
+            let begin = Moment::now();
+            let mut pause = FIRST_LOOK;
+            // What was taken in doubt expires by itself after that time.
+            while Moment::now().since(begin) < ttl {
+                match withdraw(&*store, &name, &owner, in_doubt).await {
+                    Ok(withdrawn) => {
+                        if withdrawn.is_wanted {
+                            store.wake(&name).await;
+                        }
+                        if !in_doubt || withdrawn.was_held {
+                            return;
+                        }
+                        // The statement may still be on its way.
+                        time::sleep(pause).await;
+                        pause = (2 * pause).min(LAST_LOOK);
+                    }
+                    Err(StoreError::Refused { .. }) => return,
+                    Err(_) => store.pause().await,
+                }
+            }
+        });
+    }
+}
+
+/// The first pause and the longest between two looks for a lock that was taken in doubt.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// Takes back announcement and lock.
+async fn withdraw<S: Store>(
+    store: &S,
+    name: &str,
+    owner: &str,
+    in_doubt: bool,
+) -> Answer<Released> {
+    let mut withdrawn = Released {
+        was_held: false,
+        is_wanted: store.retract(name, owner).await?,
+    };
+    if in_doubt && let Some(row) = store.read(name).await? {
+        let released = if row.owner == owner {
+            store.release(name, owner, row.token).await?
+        } else if let Some(reader) = row.readers.get(owner) {
+            shared::release_as(store, name, owner, reader.0).await?
+        } else {
+            return Ok(withdrawn);
+        };
+        withdrawn.was_held = released.was_held;
+        withdrawn.is_wanted |= released.is_wanted;
+    }
+    Ok(withdrawn)
+}

@@ -118,6 +118,9 @@ impl Queue {
         hand_over: HandOver,
         watch: Option<Arc<Watch>>,
     ) -> Arc<Queue> {
+        if let Some(watch) = &watch {
+            watch.count_connections_of(&backend);
+        }
         Arc::new(Queue {
             local: backend.is_local(),
             hand_over,

@@ -33,6 +33,8 @@ pub(super) enum State {
         stretch: Stretch,
         /// Whether it is being found out if more readers may come: they line up meanwhile.
         asking: bool,
+        /// Since when these have it, or the first of readers who came one beside the other.
+        since: Instant,
     },
     /// It goes back to the server.
     GivingBack,
@@ -135,7 +137,11 @@ impl Waiting {
             mode: request.mode,
             patience: request.patience,
             name_holder: request.name_holder,
-            since: Instant::now(),
+            since: match request.patience {
+                // A wait is never reported shorter than the time-out that it outlasted.
+                Patience::Until { asked, .. } => asked,
+                Patience::OneTry { .. } | Patience::Forever => Instant::now(),
+            },
             timed: !matches!(request.patience, Patience::OneTry { .. }),
             saw_it_held: false,
             reply,
@@ -156,14 +162,16 @@ impl Waiting {
 
 impl Entry {
     pub(super) fn held(hold: Hold, mode: Mode, holder: Caller) -> Entry {
+        let stretch = Stretch::begin();
         Entry {
             line: VecDeque::new(),
             state: State::Held {
                 hold,
                 mode,
                 holders: smallvec![holder],
-                stretch: Stretch::begin(),
+                stretch,
                 asking: false,
+                since: stretch.since,
             },
         }
     }
@@ -185,6 +193,7 @@ impl Entry {
                 holders,
                 stretch,
                 asking,
+                ..
             } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
                 if bound.is_some_and(|bound| stretch.since.elapsed() > bound) {
                     *asking = true;
@@ -210,6 +219,7 @@ impl Entry {
             holders,
             stretch,
             asking,
+            ..
         } = &mut self.state
         else {
             return None;
@@ -249,7 +259,7 @@ impl Entry {
             {
                 None
             }
-            State::Held { .. } => Some(Refusal::HeldHere),
+            State::Held { .. } => Some(self.held_here()),
             // What it found out is old by now; the next errand asks anew.
             State::Taking(errand) if errand.is_called_off() => None,
             State::Taking(errand) => match errand.progress() {
@@ -260,6 +270,17 @@ impl Entry {
                 _ => None,
             },
             State::GivingBack => None,
+        }
+    }
+
+    /// The refusal while this process has the lock.
+    pub(super) fn held_here(&self) -> Refusal {
+        Refusal::HeldHere {
+            since: match &self.state {
+                State::Held { since, .. } => Some(*since),
+                State::Taking(_) | State::GivingBack => None,
+            },
+            waiting: self.line.len(),
         }
     }
 
@@ -362,6 +383,7 @@ impl Entry {
             holders,
             stretch,
             asking: false,
+            since: Instant::now(),
         };
         for waiting in &mut self.line {
             waiting.saw_it_held = true;

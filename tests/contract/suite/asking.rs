@@ -23,9 +23,8 @@ pub(crate) fn locked_tells_of_holders_everywhere(site: &Site) {
     guard.release_blocking().expect("held to the end");
     for lock in locks.iter().chain([&both]) {
         assert!(!lock.locked_blocking().unwrap());
-        // It was asked for, not taken.
+        // It was asked for, not taken. Not dropped: a drop does not wait for the server, and the next question is another locker's.
         let guard = lock.try_acquire_blocking().unwrap().expect("free");
-        // Another process sees a drop a moment later; the end of a release is told.
         guard.release_blocking().expect("held to the end");
     }
 }

@@ -242,14 +242,20 @@ impl<S: Store> Backend for Leases<S> {
                 Some((owner, reader)) if row.owner.is_empty() => (owner, &reader.2),
                 _ => (&row.owner, &row.program),
             };
+            let ours = format!("#{:016x}.", self.nonce);
+            let others = row
+                .waiters
+                .iter()
+                .filter(|(owner, waiter)| waiter.1 > row.now && !owner.contains(&ours));
             Ok(Some(Holder {
+                waiting: u64::try_from(others.count()).ok(),
                 program: Some(program.clone()).filter(|program| !program.is_empty()),
                 client: owner
                     .split('#')
                     .next()
                     .map(|owner| format!("owner {owner}")),
-                session: None,
-                this_process: owner.contains(&format!("#{:016x}.", self.nonce)),
+                this_process: owner.contains(&ours),
+                ..Holder::default()
             }))
         }
         .boxed()

@@ -117,10 +117,15 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// that it was.
     fn check(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Who holds the lock, where the server can tell.
+    /// The server's number for the session.
+    fn id(&self) -> i64;
+
+    /// Who holds the lock, and how many wait for it besides `own`, the sessions of this process: where the server can
+    /// tell.
     fn holder(
         &self,
         key: &ServerKey,
+        own: &[i64],
     ) -> impl Future<Output = Result<Option<Holder>, DriverError>> + Send;
 
     /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver

@@ -27,7 +27,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use super::{Backend, Connections, Errand, GivenBack, Grant, Hold, Taken, Trouble};
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
@@ -180,7 +180,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
                 source: None,
             })?;
             let key = key.clone();
-            let asked = async move { keeper.ask(keeper.session().holder(&key)).await };
+            let mut own = self.waiters.out();
+            own.push(keeper.session().id());
+            let asked = async move { keeper.ask(keeper.session().holder(&key, &own)).await };
             match to_its_end(asked).await {
                 Ok(holder) => Ok(holder),
                 // The server answered, though not the question.
@@ -189,6 +191,13 @@ impl<D: Driver> Backend for SessionLocks<D> {
             }
         }
         .boxed()
+    }
+
+    fn connections(&self) -> Connections {
+        Connections {
+            keepers: usize::from(self.keeper.is_open()),
+            waiters: self.waiters.count(),
+        }
     }
 
     fn close(&self, reason: &str) {

@@ -364,8 +364,12 @@ impl Session for MySqlSession {
         })
     }
 
-    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
-        holder::of(self, name(key, Mode::Exclusive)?).await
+    fn id(&self) -> i64 {
+        i64::try_from(self.facts.id).unwrap_or(i64::MAX)
+    }
+
+    async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
+        holder::of(self, name(key, Mode::Exclusive)?, own).await
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -452,21 +452,33 @@ impl Session for PostgresSession {
         })
     }
 
-    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
+    fn id(&self) -> i64 {
+        self.facts.pid.into()
+    }
+
+    async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
         let key = &advisory_key(key)?;
         let found = async {
             let statement = self.statements.of(key).holder.get(&self.client).await?;
-            let params = params(key, &[]);
+            let params = params(key, &[&own]);
             let Some(row) = self.client.query_opt(statement, &params).await? else {
                 return Ok(None);
             };
             let session: i32 = row.try_get(0)?;
+            let session = i64::from(session);
             let program: Option<String> = row.try_get(1)?;
+            let connected: Option<i64> = row.try_get(3)?;
+            let waiting: i64 = row.try_get(4)?;
             Ok(Some(Holder {
                 program: program.filter(|name| !name.is_empty()),
                 client: row.try_get(2)?,
-                session: Some(session.into()),
-                this_process: session == self.facts.pid,
+                session: Some(session),
+                this_process: own.contains(&session),
+                held_for: None,
+                connected_for: connected
+                    .and_then(|microseconds| u64::try_from(microseconds).ok())
+                    .map(Duration::from_micros),
+                waiting: u64::try_from(waiting).ok(),
             }))
         };
         found.await.map_err(|error| self.explain(error))

@@ -247,7 +247,11 @@ impl Session for Line {
         self.say(&self.script.check).await
     }
 
-    async fn holder(&self, _: &ServerKey) -> Result<Option<Holder>, DriverError> {
+    fn id(&self) -> i64 {
+        0
+    }
+
+    async fn holder(&self, _: &ServerKey, _: &[i64]) -> Result<Option<Holder>, DriverError> {
         self.say(&self.script.holder).await
     }
 

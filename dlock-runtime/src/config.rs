@@ -427,7 +427,10 @@ impl Config {
     /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
     fn check_key_scheme(&self) -> Result<(), InitError> {
         let scheme = &self.key_scheme;
-        let without = match &self.endpoint {
+        if matches!(self.endpoint, Endpoint::Memory { .. }) {
+            return Ok(());
+        }
+        let without: Option<&str> = match &self.endpoint {
             #[cfg(feature = "postgres")]
             Endpoint::Postgres(_) => scheme.without_postgres(),
             #[cfg(feature = "mysql")]
@@ -436,7 +439,7 @@ impl Config {
             Endpoint::Sqlite { .. } => (!scheme.is_native()).then_some(
                 "no other library keeps its locks in a file of SQLite this way: leave it out",
             ),
-            Endpoint::Memory { .. } => return Ok(()),
+            Endpoint::Memory { .. } => None,
         };
         if let Some(rule) = without {
             return Err(bad(format!("key_scheme {scheme}: {rule}")));

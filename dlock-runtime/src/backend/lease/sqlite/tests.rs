@@ -278,7 +278,7 @@ fn l8_a_file_that_others_write_holds_up_no_other_task() {
         sql.execute_batch("BEGIN IMMEDIATE").expect("the file");
         // On the thread of this runtime the take would wait for an end that can only come after it.
         let claim = claim("k", "one");
-        let (taken, ()) = futures_util::join!(store.take(&claim), async {
+        let (taken, ()) = tokio::join!(store.take(&claim), async {
             sql.execute_batch("COMMIT").expect("the file");
         });
         assert_eq!(taken.expect("it waited"), Some(1));

@@ -160,11 +160,11 @@ table::contract! {
         wait_free_waits_and_holds_nothing: everywhere,
     }
     schemes {
-        a_scheme_takes_the_lock_of_another_library: servers,
-        keys_that_meet_on_the_server_meet_in_the_line: servers,
+        a_scheme_takes_the_lock_of_another_library: sessions,
+        keys_that_meet_on_the_server_meet_in_the_line: sessions,
         an_integer_is_its_digits_where_a_scheme_knows_only_text: everywhere,
-        a_scheme_of_ones_own_serves_a_whole_locker: servers,
-        what_a_scheme_cannot_express_is_refused_by_its_rule: servers,
+        a_scheme_of_ones_own_serves_a_whole_locker: sessions,
+        what_a_scheme_cannot_express_is_refused_by_its_rule: sessions,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,

@@ -174,11 +174,11 @@ impl Admin {
         )?;
         let counts = rows.first().context("a row of counts")?;
         let names = ["advisory locks", "waiters"];
-        let counted = names.iter().zip(counts).map(|(name, count)| {
+        let counted = |(name, count): (&str, &Option<String>)| {
             let count = count.as_deref().context("a count")?.parse()?;
-            Ok(((*name).to_owned(), count))
-        });
-        counted.collect()
+            Ok((name.to_owned(), count))
+        };
+        names.into_iter().zip(counts).map(counted).collect()
     }
 
     /// How many sessions the server has of the workers.

@@ -425,13 +425,16 @@ impl Config {
 impl Config {
     /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
     fn check_key_scheme(&self) -> Result<(), InitError> {
+        if matches!(self.endpoint, Endpoint::Memory { .. }) {
+            return Ok(());
+        }
         let scheme = &self.key_scheme;
-        let without = match &self.endpoint {
+        let without: Option<&str> = match &self.endpoint {
             #[cfg(feature = "postgres")]
             Endpoint::Postgres(_) => scheme.without_postgres(),
             #[cfg(feature = "mysql")]
             Endpoint::MySql(_) => scheme.without_mysql(),
-            Endpoint::Memory { .. } => return Ok(()),
+            Endpoint::Memory { .. } => None,
         };
         if let Some(rule) = without {
             return Err(bad(format!("key_scheme {scheme}: {rule}")));

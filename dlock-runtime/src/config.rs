@@ -426,10 +426,10 @@ impl Config {
 impl Config {
     /// Refuses a scheme that has no names for this server, and a namespace that would have no effect.
     fn check_key_scheme(&self) -> Result<(), InitError> {
-        let scheme = &self.key_scheme;
         if matches!(self.endpoint, Endpoint::Memory { .. }) {
             return Ok(());
         }
+        let scheme = &self.key_scheme;
         let without: Option<&str> = match &self.endpoint {
             #[cfg(feature = "postgres")]
             Endpoint::Postgres(_) => scheme.without_postgres(),

@@ -34,15 +34,24 @@ fn assert_refused(table: &[(&str, &[&str])]) {
     }
 }
 
+#[cfg(not(feature = "sqlite"))]
+#[test]
+fn without_the_feature_a_file_of_sqlite_is_refused_with_its_name() {
+    assert_refused(&[
+        ("sqlite:locks.db", &["feature \"sqlite\"", "dlock-db"]),
+        ("sqlite:///locks.db", &["feature \"sqlite\""]),
+    ]);
+}
+
 #[test]
 fn a_text_that_is_no_dsn_is_refused_with_the_schemes() {
     assert_refused(&[
         ("", &["empty", "postgres://", "mysql://", "memory:"]),
         ("  ", &["empty"]),
         (
-            "sqlite://x",
+            "oracle://x",
             &[
-                "unknown scheme \"sqlite\"",
+                "unknown scheme \"oracle\"",
                 "postgres://",
                 "mariadb://",
                 "memory:",

@@ -1,6 +1,6 @@
 //! Locks on a connection that the program already has.
 //!
-//! A [`Locker`](crate::Locker) keeps connections of its own. Sometimes the lock belongs on the connection that does the work: a
+//! A [`Locker`] keeps connections of its own. Sometimes the lock belongs on the connection that does the work: a
 //! pool is small, a lock should end with a transaction, or the code comes from a library that does it so. A lock that is taken
 //! here is the same lock as a `Locker`'s of the same key, scheme and namespace.
 //!
@@ -8,7 +8,7 @@
 //!
 //! **These locks have no limit and no heartbeat.** The connection is the program's: nobody confirms it while the body runs, nobody
 //! stops the body when it is lost, and after a cut network or a pause the server may keep the lock, or have freed it, for as
-//! long as its own settings say. A loss shows at the release ([`Error::Lost`](crate::Error::Lost)), or in the next statement.
+//! long as its own settings say. A loss shows at the release ([`Error::Lost`]), or in the next statement.
 //! [`check`](crate::check) and [`current`](crate::current) do not know these locks.
 //!
 //! # Nothing is left behind

@@ -79,7 +79,7 @@ pub struct Holder {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unavailable {
-    /// The key that was asked for.
+    /// The key that was asked for; empty where all locks were.
     pub key: Arc<str>,
     /// How long the caller waited.
     pub waited: Duration,
@@ -189,7 +189,9 @@ impl Error {
     pub fn key(&self) -> Option<&str> {
         match self {
             Error::Busy(busy) => Some(&busy.key),
-            Error::Unavailable(unavailable) => Some(&unavailable.key),
+            Error::Unavailable(unavailable) => {
+                Some(&*unavailable.key).filter(|key| !key.is_empty())
+            }
             Error::Lost(lost) => Some(&lost.key),
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
@@ -217,7 +219,11 @@ impl fmt::Display for Error {
             }
             Error::Unavailable(unavailable) => {
                 let Unavailable { key, waited, reason, .. } = &**unavailable;
-                write!(f, "the server of lock {:?} is unavailable", &**key)?;
+                if key.is_empty() {
+                    f.write_str("the server of the locks is unavailable")?;
+                } else {
+                    write!(f, "the server of lock {:?} is unavailable", &**key)?;
+                }
                 if !waited.is_zero() {
                     write!(f, " after {:?}", Milliseconds(*waited))?;
                 }

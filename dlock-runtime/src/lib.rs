@@ -23,6 +23,7 @@ mod io;
 mod key;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod lease;
+mod listing;
 mod lock;
 mod locker;
 pub mod observer;
@@ -31,9 +32,9 @@ mod outcome;
 pub mod own;
 mod park;
 mod queue;
-mod scheme;
 #[cfg(dlock_sabotage)]
 mod sabotage;
+mod scheme;
 mod scope;
 mod taking;
 mod tenure;
@@ -51,6 +52,7 @@ pub use guard::Guard;
 pub use hazard::Hazard;
 pub use hold::{Current, check, current};
 pub use key::{Key, KeyValue, Mode};
+pub use listing::{LockInfo, Party};
 pub use lock::Lock;
 pub use locker::{Locker, Report};
 pub use outcome::{FromLockError, Skippable};

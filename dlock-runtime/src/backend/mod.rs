@@ -16,9 +16,10 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::error::{Holder, Source};
+use crate::error::{Holder, Source, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::LockInfo;
 use crate::scheme::KeyScheme;
 
 /// A place that keeps locks for many processes, or for this one.
@@ -34,7 +35,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     }
 
     /// Whether many may hold a lock at once, and what to say when not.
-    fn shared_mode(&self) -> Result<(), crate::error::Unsupported>;
+    fn shared_mode(&self) -> Result<(), Unsupported>;
 
     /// Whether the locks are those of this process alone, so that a forked child has nothing to do with its parent's.
     fn is_local(&self) -> bool {
@@ -55,6 +56,18 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Who holds the lock, asked now. An error means that the server did not answer.
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>>;
+
+    /// The locks in use, or the one of that name. Not on the way of any acquire, and run to its end.
+    fn list<'a>(
+        &'a self,
+        _only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let unsupported = Unsupported {
+            what: "a list of the locks in use".into(),
+            remedy: "this place of locks has none".into(),
+        };
+        Box::pin(std::future::ready(Err(Untold::Unsupported(unsupported))))
+    }
 
     /// Ends every hold with this reason and closes every connection. Nothing is taken afterwards.
     fn close(&self, reason: &str);
@@ -92,6 +105,21 @@ pub(crate) enum Taken {
         message: String,
         source: Option<Source>,
     },
+}
+
+/// Why there is no list of locks.
+#[derive(Clone, Debug)]
+pub(crate) enum Untold {
+    /// The server does not tell, or not to this account.
+    Unsupported(Unsupported),
+    /// The server cannot be asked.
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Untold {
+    fn from(trouble: Trouble) -> Untold {
+        Untold::Trouble(trouble)
+    }
 }
 
 /// Why the server cannot be asked at present.

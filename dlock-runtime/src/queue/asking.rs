@@ -8,8 +8,10 @@ use tokio::time;
 
 use super::Queue;
 use super::line::State;
-use crate::error::Error;
+use crate::backend::Untold;
+use crate::error::{Error, Source, Unavailable};
 use crate::key::ServerKey;
+use crate::listing::LockInfo;
 
 impl Queue {
     /// Whether anybody holds the lock. `None`: the server could not be asked.
@@ -36,6 +38,58 @@ impl Queue {
         answer.await.map_err(|_| Error::RuntimeStopped)
     }
 
+    /// The locks in use, or the one of that name.
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        only: Option<ServerKey>,
+        about: Arc<str>,
+        within: Duration,
+    ) -> Result<Vec<LockInfo>, Error> {
+        self.check()?;
+        if let Some(closed) = &self.table().closed {
+            return Err(closed.clone());
+        }
+        self.io.check()?;
+        let (reply, answer) = oneshot::channel();
+        let queue = self.clone();
+        self.spawn(async move {
+            let asked = time::timeout(within, queue.backend.list(only.as_ref())).await;
+            let listed = match asked {
+                Ok(Ok(locks)) => Ok(queue.tell(locks)),
+                Ok(Err(Untold::Unsupported(why))) => Err(Error::Unsupported(Arc::new(why))),
+                Ok(Err(Untold::Trouble(trouble))) => {
+                    Err(unavailable(about, trouble.reason, trouble.source))
+                }
+                Err(_) => {
+                    let reason = format!("the server did not answer within {within:?}");
+                    Err(unavailable(about, reason, None))
+                }
+            };
+            let _ = reply.send(listed);
+        });
+        answer.await.map_err(|_| Error::RuntimeStopped)?
+    }
+
+    /// Adds what this process knows: the texts of its keys, and how many of its callers wait.
+    fn tell(&self, mut locks: Vec<LockInfo>) -> Vec<LockInfo> {
+        let table = self.table();
+        for lock in &mut locks {
+            let Some(entry) = table.entries.get(&lock.server_key) else {
+                continue;
+            };
+            if lock.key.is_none() {
+                lock.key = Some(entry.text.to_shared());
+            }
+            lock.waiting_here = entry.line.len();
+        }
+        drop(table);
+        locks.sort_by(|one, other| {
+            let name = |lock: &LockInfo| lock.key.clone().unwrap_or_else(|| lock.name.clone());
+            name(one).cmp(&name(other))
+        });
+        locks
+    }
+
     fn is_held_here(&self, key: &ServerKey) -> Result<bool, Error> {
         let table = self.table();
         if let Some(closed) = &table.closed {
@@ -44,4 +98,13 @@ impl Queue {
         let entry = table.entries.get(key);
         Ok(entry.is_some_and(|entry| matches!(entry.state, State::Held { .. })))
     }
+}
+
+fn unavailable(key: Arc<str>, reason: String, source: Option<Source>) -> Error {
+    Error::Unavailable(Arc::new(Unavailable {
+        key,
+        waited: Duration::ZERO,
+        reason,
+        source,
+    }))
 }

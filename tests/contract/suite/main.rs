@@ -23,6 +23,7 @@ mod exclusion;
 mod global;
 mod keys;
 mod leasing;
+mod listing;
 mod loss;
 mod observing;
 mod order;
@@ -154,6 +155,13 @@ table::contract! {
         locked_tells_of_holders_everywhere: everywhere,
         locked_needs_no_connection_that_lives: servers,
         wait_free_waits_and_holds_nothing: everywhere,
+    }
+    listing {
+        a_list_names_holders_and_waiters_in_order: everywhere,
+        an_inspection_names_the_holder: everywhere,
+        readers_are_listed_together: shared_mode,
+        sentinels_are_not_listed: sessions,
+        named_locks_are_listed_only_with_the_instrument: own_named_locks,
     }
     schemes {
         a_scheme_takes_the_lock_of_another_library: servers,

@@ -24,6 +24,15 @@ pub(crate) struct Row {
     pub(crate) now: i64,
 }
 
+/// A row of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamped {
+    pub(crate) name: String,
+    /// When the present holder took the lock, if it holds it exclusively.
+    pub(crate) acquired_at: i64,
+    pub(crate) row: Row,
+}
+
 /// Somebody who holds the lock in shared mode: token, end and program, an array of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reader(pub(crate) u64, pub(crate) i64, pub(crate) String);

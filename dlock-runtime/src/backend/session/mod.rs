@@ -16,6 +16,7 @@ pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod proof;
+mod roll;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -27,13 +28,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble, Untold};
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::LockInfo;
 use crate::scheme::KeyScheme;
-use driver::{ConnectError, Driver, DriverError, Session};
+use driver::{ConnectError, Driver, DriverError, Listed, Session};
 use held::{Held, Room};
 use keeper::Keeper;
 use live::Live;
@@ -189,6 +191,34 @@ impl<D: Driver> Backend for SessionLocks<D> {
             }
         }
         .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let (keeper, only) = (self.keeper.clone(), only.cloned());
+        let asked = async move {
+            let live = keeper.get().await.map_err(Untold::Trouble)?;
+            let asked = live.ask(live.session().list(only.as_ref())).await;
+            let untold = |remedy| {
+                Err(Untold::Unsupported(Unsupported {
+                    what: format!("a list of the locks on {}", live.session().server()),
+                    remedy,
+                }))
+            };
+            match asked {
+                Ok(Listed::Locks(locks)) => Ok(locks),
+                Ok(Listed::Untold { remedy }) => untold(remedy),
+                Err(DriverError::Refused { code, message, .. }) => {
+                    untold(format!("the server refused it: {message} ({code})"))
+                }
+                Err(DriverError::Gone { reason, source }) => {
+                    Err(Untold::Trouble(Trouble { reason, source }))
+                }
+            }
+        };
+        to_its_end(asked).boxed()
     }
 
     fn close(&self, reason: &str) {

@@ -69,6 +69,16 @@ impl Statements {
         )
     }
 
+    /// Those that somebody holds or was announced for. Parameters: namespace, and the name of the one that is asked for.
+    pub(super) fn list(&self, one: bool) -> String {
+        let one = if one { "AND name = ? " } else { "" };
+        format!(
+            "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, {NOW}, name, acquired_at FROM {} \
+             WHERE namespace = ? AND name <> '' {one}AND (expires_at > {NOW} OR waiters <> '{{}}') ORDER BY name",
+            self.table
+        )
+    }
+
     /// Parameters: the token, if it counts up; readers, waiter's path, end, ttl, namespace, name, version.
     pub(super) fn swap(&self, counts: bool) -> String {
         let token = if counts { "token = ?, " } else { "" };

@@ -21,6 +21,7 @@ pub(super) struct Statements {
     pub(super) insert: Sql,
     pub(super) create: Sql,
     pub(super) read: Sql,
+    pub(super) list: Sql,
     pub(super) swap: Sql,
     pub(super) swap_counting: Sql,
     pub(super) announce: Sql,
@@ -71,6 +72,16 @@ impl Statements {
                 format!(
                     "SELECT token, owner, program, readers::text, waiters::text, version, \
                          (extract(epoch FROM expires_at) * 1000000)::int8, ttl, {NOW} FROM {table} WHERE {NAMED}"
+                ),
+                &[Type::TEXT, Type::TEXT],
+            ),
+            list: sql(
+                format!(
+                    "SELECT token, owner, program, readers::text, waiters::text, version, \
+                         (extract(epoch FROM expires_at) * 1000000)::int8, ttl, {NOW}, name, \
+                         (extract(epoch FROM acquired_at) * 1000000)::int8 FROM {table} \
+                     WHERE namespace = $1 AND name <> '' AND ($2::text IS NULL OR name = $2) \
+                         AND (expires_at > clock_timestamp() OR waiters <> '{{}}') ORDER BY name"
                 ),
                 &[Type::TEXT, Type::TEXT],
             ),

@@ -25,15 +25,20 @@ pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Hold
     let client = client(session, id).await?;
     let program = first(session, &PROGRAMS, id).await?;
     Ok(Some(Holder {
-        program: program.map(|(name, process)| match process {
-            // The name that dlock gives itself has the number in it.
-            Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
-            _ => name,
-        }),
+        program: program.map(|(name, process)| self::program(name, process)),
         client,
         session: i64::try_from(id).ok(),
-        this_process: id == session.facts.id,
+        this_process: i64::try_from(id).is_ok_and(|id| session.enrolled.is_fellow(id)),
     }))
+}
+
+/// The name of a program, with the number of its process.
+pub(super) fn program(name: String, process: Option<String>) -> String {
+    match process {
+        // The name that dlock gives itself has the number in it.
+        Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
+        _ => name,
+    }
 }
 
 /// Where the session comes from, as far as the account may see it.

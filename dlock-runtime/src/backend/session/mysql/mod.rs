@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod errors;
 mod holder;
+mod list;
 pub(crate) mod names;
 pub(crate) mod settings;
 mod slot;
@@ -18,8 +19,10 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    SessionSettings, Wait,
 };
+use super::roll::{Enrolled, Roll};
 use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
 use crate::error::Holder;
@@ -47,6 +50,7 @@ pub(crate) struct MySqlDriver {
     settings: SessionSettings,
     /// Which of the two servers the first connection has reached: they compare names differently.
     flavor: OnceLock<Flavor>,
+    roll: Roll,
 }
 
 impl MySqlDriver {
@@ -65,6 +69,7 @@ impl MySqlDriver {
             endpoint,
             settings,
             flavor: OnceLock::new(),
+            roll: Roll::default(),
         }
     }
 
@@ -82,6 +87,8 @@ impl MySqlDriver {
         }
         Ok(MySqlSession {
             slot: Slot::new(conn),
+            // Connections have numbers of 63 bits at most in practice; one beyond is nobody's.
+            enrolled: self.roll.add(i64::try_from(facts.id).unwrap_or(-1)),
             facts,
         })
     }
@@ -127,6 +134,7 @@ impl Driver for MySqlDriver {
 pub(crate) struct MySqlSession {
     slot: Slot,
     facts: Facts,
+    enrolled: Enrolled,
 }
 
 impl MySqlSession {
@@ -366,6 +374,10 @@ impl Session for MySqlSession {
 
     async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
         holder::of(self, name(key, Mode::Exclusive)?).await
+    }
+
+    async fn list(&self, only: Option<&ServerKey>) -> Result<Listed, DriverError> {
+        list::read(self, only).await
     }
 
     async fn closed(&self) -> Arc<str> {

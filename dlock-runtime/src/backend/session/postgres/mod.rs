@@ -2,6 +2,7 @@
 
 pub(crate) mod backend_key;
 pub(crate) mod errors;
+mod list;
 mod settings;
 mod statements;
 #[cfg(test)]
@@ -17,9 +18,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    SessionSettings, Wait,
 };
 use super::ending::Ending;
+use super::roll::{Enrolled, Roll};
 use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
@@ -39,6 +42,7 @@ const TRIES: usize = 5;
 pub(crate) struct PostgresDriver {
     endpoint: Arc<PostgresEndpoint>,
     settings: SessionSettings,
+    roll: Roll,
 }
 
 impl PostgresDriver {
@@ -49,6 +53,7 @@ impl PostgresDriver {
         PostgresDriver {
             endpoint: Arc::new(endpoint),
             settings,
+            roll: Roll::default(),
         }
     }
 
@@ -81,6 +86,7 @@ impl PostgresDriver {
             statements: Statements::default(),
             #[cfg(test)]
             held_after_error: std::sync::atomic::AtomicUsize::new(0),
+            enrolled: self.roll.add(facts.pid.into()),
             facts,
         })
     }
@@ -133,6 +139,7 @@ pub(crate) struct PostgresSession {
     cancel_timeout: Duration,
     statements: Statements,
     facts: Facts,
+    enrolled: Enrolled,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
     /// How many waits have ended with an error and the lock: a test of that race must have met it.
@@ -466,10 +473,14 @@ impl Session for PostgresSession {
                 program: program.filter(|name| !name.is_empty()),
                 client: row.try_get(2)?,
                 session: Some(session.into()),
-                this_process: session == self.facts.pid,
+                this_process: self.enrolled.is_fellow(session.into()),
             }))
         };
         found.await.map_err(|error| self.explain(error))
+    }
+
+    async fn list(&self, only: Option<&ServerKey>) -> Result<Listed, DriverError> {
+        list::read(self, only).await
     }
 
     async fn closed(&self) -> Arc<str> {

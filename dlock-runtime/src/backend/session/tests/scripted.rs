@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{
-    Act, Answers, ConnectError, Driver, DriverError, Session, Wait,
+    Act, Answers, ConnectError, Driver, DriverError, Listed, Session, Wait,
 };
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
@@ -249,6 +249,10 @@ impl Session for Line {
 
     async fn holder(&self, _: &ServerKey) -> Result<Option<Holder>, DriverError> {
         self.say(&self.script.holder).await
+    }
+
+    async fn list(&self, _: Option<&ServerKey>) -> Result<Listed, DriverError> {
+        Ok(Listed::Locks(Vec::new()))
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -26,6 +26,8 @@ pub enum Error {
     WouldDeadlock(Arc<WouldDeadlock>),
     /// The connection holds the lock already: only for locks on the caller's own connection.
     AlreadyHeld(Arc<AlreadyHeld>),
+    /// The session that was to be kicked holds other locks too.
+    HoldsMore(Arc<HoldsMore>),
     /// `dlock::check` was called outside every locked body.
     NotLocked,
     /// The server was reached and refused the statement that takes the lock.
@@ -126,6 +128,16 @@ pub struct AlreadyHeld {
     pub key: Arc<str>,
 }
 
+/// What a kick would free beside the key: part of [`Error::HoldsMore`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HoldsMore {
+    /// The key that was to be freed.
+    pub key: Arc<str>,
+    /// The other locks of the sessions that hold it: keys where they are known, else the locks' names on the server.
+    pub others: Vec<Arc<str>>,
+}
+
 /// The server's own words: part of [`Error::Refused`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -196,6 +208,7 @@ impl Error {
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
             Error::AlreadyHeld(held) => Some(&held.key),
+            Error::HoldsMore(more) => Some(&more.key),
             Error::Refused(refused) => Some(&refused.key),
             Error::TooManyHeld(too_many) => Some(&too_many.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
@@ -243,6 +256,16 @@ impl fmt::Display for Error {
                 "this connection holds lock {:?} already: release it first, or ask for it with `reentrant()`",
                 &*held.key
             ),
+            Error::HoldsMore(more) => {
+                write!(
+                    f,
+                    "lock {:?} was not kicked: the session that holds it would lose {} other locks, {:?}; \
+                     `kick_session` ends it all the same",
+                    &*more.key,
+                    more.others.len(),
+                    &more.others[..more.others.len().min(8)]
+                )
+            }
             Error::NotLocked => f.write_str("this code does not run under a lock"),
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;

@@ -44,8 +44,8 @@ mod tls;
 pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
-    AlreadyHeld, Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost,
-    Refused, TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
+    AlreadyHeld, Busy, Error, HoldExceeded, Holder, HoldsMore, InitError, InitSource, InvalidKey,
+    Lost, Refused, TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;

@@ -13,7 +13,7 @@ use crate::error::{Error, InitError};
 use crate::global;
 use crate::io::Io;
 use crate::key::Key;
-use crate::listing::LockInfo;
+use crate::listing::{LockInfo, Party};
 use crate::lock::Lock;
 use crate::observer::Watch;
 use crate::park::block_on;
@@ -196,6 +196,68 @@ impl Locker {
     /// As [`inspect`](Self::inspect).
     pub fn inspect_blocking(&self, key: impl Into<Key>) -> Result<Option<LockInfo>, Error> {
         block_on(self.inspect(key))
+    }
+
+    /// Takes the lock away from whoever holds it, and says who that was; nobody is no error. For people who know why.
+    ///
+    /// A session lock ends with its session, and with that every other lock of the session, which at dlock is nearly all that a
+    /// process holds: when there are others, nobody is kicked, and the error lists them; [`kick_session`](Self::kick_session) does
+    /// it all the same. The server frees the lock a moment later, and the holder is told that it is [lost](Error::Lost).
+    ///
+    /// A lease is revoked in its row: fence checks with its token fail at once, its next renewal fails, which tells the holder, and
+    /// others get the lock when the time has passed that the lease had left.
+    ///
+    /// What this locker holds itself is not kicked: release it. A body that ignores its loss goes on, and is not recalled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HoldsMore`] with the session's other locks; [`Error::Refused`] when the account may not end the session
+    /// (`docs/grants.md`); [`Error::Unsupported`] when the holder is this locker, or the server does not tell what else the session
+    /// holds; and those of [`inspect`](Self::inspect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not undo it: the kick is run to its end.
+    pub async fn kick(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        self.kick_with(key.into(), false).await
+    }
+
+    /// As [`kick`](Self::kick), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick`](Self::kick).
+    pub fn kick_blocking(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        block_on(self.kick(key))
+    }
+
+    /// As [`kick`](Self::kick), whatever else the session holds: all its locks are freed. Of leases it is the same as
+    /// [`kick`](Self::kick).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`kick`](Self::kick) but [`Error::HoldsMore`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kick`](Self::kick).
+    pub async fn kick_session(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        self.kick_with(key.into(), true).await
+    }
+
+    /// As [`kick_session`](Self::kick_session), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick_session`](Self::kick_session).
+    pub fn kick_session_blocking(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        block_on(self.kick_session(key))
+    }
+
+    async fn kick_with(&self, key: Key, force: bool) -> Result<Vec<Party>, Error> {
+        let name = self.queue().name_of(&key, self.key_scheme())?;
+        let (text, within) = (key.text().to_shared(), self.connect_timeout());
+        self.queue().kick(name, text, force, within).await
     }
 
     /// Refuses new requests and those that wait ([`Error::ShutDown`]), waits up to `patience` for the locks that

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble, Untold};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Trouble, Untold};
 use crate::capabilities::Strategy;
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
@@ -280,6 +280,21 @@ impl Backend for Memory {
         let infos = mine.filter(|info| !info.holders.is_empty() || !info.waiters.is_empty());
         let infos = infos.collect();
         std::future::ready(Ok(infos)).boxed()
+    }
+
+    /// Whoever holds a lock in memory is of this process.
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let held = self.store.with(key, |lock| lock.state != State::Free);
+        let answer = if held {
+            Err(NotKicked::Own)
+        } else {
+            Ok(Vec::new())
+        };
+        std::future::ready(answer).boxed()
     }
 
     fn close(&self, reason: &str) {

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::error::{Holder, Source, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
-use crate::listing::LockInfo;
+use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 
 /// A place that keeps locks for many processes, or for this one.
@@ -69,6 +69,21 @@ pub(crate) trait Backend: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(Untold::Unsupported(unsupported))))
     }
 
+    /// Ends the holds of everybody else on the lock, and says who held it. Where a hold ends with a session, so do the
+    /// session's other locks: without `force` that is refused. Run to its end.
+    fn kick<'a>(
+        &'a self,
+        _key: &'a ServerKey,
+        _force: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let unsupported = Unsupported {
+            what: "kicking the holder of a lock".into(),
+            remedy: "this place of locks has no way to".into(),
+        };
+        let untold = Untold::Unsupported(unsupported);
+        Box::pin(std::future::ready(Err(NotKicked::Untold(untold))))
+    }
+
     /// Ends every hold with this reason and closes every connection. Nothing is taken afterwards.
     fn close(&self, reason: &str);
 }
@@ -116,9 +131,26 @@ pub(crate) enum Untold {
     Trouble(Trouble),
 }
 
-impl From<Trouble> for Untold {
-    fn from(trouble: Trouble) -> Untold {
-        Untold::Trouble(trouble)
+/// Why nobody was kicked.
+#[derive(Clone, Debug)]
+pub(crate) enum NotKicked {
+    /// It cannot be seen who holds the lock, or what else.
+    Untold(Untold),
+    /// The locker that was asked holds it itself.
+    Own,
+    /// The sessions that hold it hold these too.
+    HoldsMore(Vec<LockInfo>),
+    /// The server refused to end a hold.
+    Refused {
+        code: String,
+        message: String,
+        source: Option<Source>,
+    },
+}
+
+impl From<Untold> for NotKicked {
+    fn from(untold: Untold) -> NotKicked {
+        NotKicked::Untold(untold)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::place::{Family, Place};
 use crate::site::{Site, run, until};
 
 /// Lets this test's account see the list of named locks.
-fn grant(site: &Site) {
+pub(crate) fn grant(site: &Site) {
     if site.place() == Place::MySql {
         for table in ["metadata_locks", "threads"] {
             let sql = format!(
@@ -21,7 +21,7 @@ fn grant(site: &Site) {
 }
 
 /// Whether the server of this test has a list: MariaDB does not, as it is set up.
-fn has_list(site: &Site) -> bool {
+pub(crate) fn has_list(site: &Site) -> bool {
     site.place() != Place::MariaDb
 }
 

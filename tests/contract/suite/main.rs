@@ -22,6 +22,7 @@ mod connections;
 mod exclusion;
 mod global;
 mod keys;
+mod kicking;
 mod leasing;
 mod listing;
 mod loss;
@@ -162,6 +163,12 @@ table::contract! {
         readers_are_listed_together: shared_mode,
         sentinels_are_not_listed: sessions,
         named_locks_are_listed_only_with_the_instrument: own_named_locks,
+    }
+    kicking {
+        b4_a_kicked_holder_is_told_and_others_get_in: servers,
+        b4_a_session_kick_lists_what_else_it_would_free: sessions,
+        b4_a_revoked_lease_stays_until_it_would_have_expired: leases,
+        b4_a_locker_does_not_kick_itself: everywhere,
     }
     schemes {
         a_scheme_takes_the_lock_of_another_library: servers,

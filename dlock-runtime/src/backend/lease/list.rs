@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::row::{Row, Stamped};
+use super::row::{REVOKED, Row, Stamped};
 use crate::capabilities::Strategy;
 use crate::error::Holder;
 use crate::key::{Mode, ServerKey};
@@ -68,10 +68,10 @@ fn party(owner: &str, program: Option<&str>, mode: Mode, nonce: &str) -> Party {
 pub(super) fn holder(owner: &str, program: &str, nonce: &str) -> Holder {
     Holder {
         program: Some(program.to_owned()).filter(|program| !program.is_empty()),
-        client: owner
-            .split('#')
-            .next()
-            .map(|owner| format!("owner {owner}")),
+        client: Some(match owner.split('#').next() {
+            Some(owner_name) if owner != REVOKED => format!("owner {owner_name}"),
+            _ => "revoked".to_owned(),
+        }),
         session: None,
         this_process: owner.contains(nonce),
     }

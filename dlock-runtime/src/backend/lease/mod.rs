@@ -8,6 +8,7 @@
 mod bells;
 mod courtesy;
 mod held;
+mod kick;
 mod link;
 mod list;
 #[cfg(feature = "mysql")]
@@ -30,12 +31,12 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble, Untold};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
 use crate::clock::Moment;
 use crate::config::LeaseSettings;
 use crate::error::{Holder, Unsupported};
 use crate::key::{Key, Mode, ServerKey};
-use crate::listing::LockInfo;
+use crate::listing::{LockInfo, Party};
 use bells::Bells;
 use courtesy::Courtesy;
 use held::{Held, Lease, Renewals};
@@ -282,6 +283,27 @@ impl<S: Store> Backend for Leases<S> {
             Ok(infos
                 .filter_map(|row| list::info(row, &mark, doubted))
                 .collect())
+        }
+        .boxed()
+    }
+
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let (store, name, mark) = (self.store.clone(), name_of(key), self.mark());
+        let asked = self
+            .runtime
+            .spawn(async move { kick::kick(&*store, &name, &mark).await });
+        async move {
+            match asked.await {
+                Ok(answer) => answer,
+                Err(_) => Err(NotKicked::Untold(Untold::Trouble(Trouble {
+                    reason: "the I/O thread of dlock panicked".into(),
+                    source: None,
+                }))),
+            }
         }
         .boxed()
     }

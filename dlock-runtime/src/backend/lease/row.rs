@@ -24,6 +24,9 @@ pub(crate) struct Row {
     pub(crate) now: i64,
 }
 
+/// The owner of a lease that was taken away, until its time has passed. No acquisition has this name.
+pub(crate) const REVOKED: &str = "#revoked";
+
 /// A row of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamped {

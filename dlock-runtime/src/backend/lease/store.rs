@@ -29,6 +29,16 @@ pub(crate) trait Store: Send + Sync + 'static {
         }))
     }
 
+    /// Takes the lease of a row away from whoever has it, if the row is as it was when it was read and not expired: the token counts
+    /// up, nobody is its owner, and the end stays. `false`: the row was changed.
+    fn revoke(&self, _name: &str, _version: u64) -> impl Future<Output = Answer<bool>> + Send {
+        std::future::ready(Err(StoreError::Refused {
+            code: "revoke".to_owned(),
+            message: "this database's leases cannot be revoked".to_owned(),
+            source: None,
+        }))
+    }
+
     /// Makes sure that there is a row, free if it is new.
     fn create(&self, name: &str) -> impl Future<Output = Answer<()>> + Send;
 

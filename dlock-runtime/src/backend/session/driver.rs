@@ -130,6 +130,14 @@ pub(crate) trait Session: Send + Sync + 'static {
         only: Option<&ServerKey>,
     ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
 
+    /// Ends another session of the server, if it still holds the lock as far as that can be asked with the same statement. One
+    /// that has ended already is no error.
+    fn kill(
+        &self,
+        session: i64,
+        key: &ServerKey,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
     /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver
     /// does not watch an idle connection.
     fn closed(&self) -> impl Future<Output = Arc<str>> + Send;

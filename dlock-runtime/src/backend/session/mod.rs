@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod ending;
 mod held;
 mod keeper;
+mod kick;
 mod live;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -28,14 +29,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble, Untold};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
-use crate::listing::LockInfo;
+use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
-use driver::{ConnectError, Driver, DriverError, Listed, Session};
+use driver::{ConnectError, Driver, DriverError, Session};
 use held::{Held, Room};
 use keeper::Keeper;
 use live::Live;
@@ -200,25 +201,17 @@ impl<D: Driver> Backend for SessionLocks<D> {
         let (keeper, only) = (self.keeper.clone(), only.cloned());
         let asked = async move {
             let live = keeper.get().await.map_err(Untold::Trouble)?;
-            let asked = live.ask(live.session().list(only.as_ref())).await;
-            let untold = |remedy| {
-                Err(Untold::Unsupported(Unsupported {
-                    what: format!("a list of the locks on {}", live.session().server()),
-                    remedy,
-                }))
-            };
-            match asked {
-                Ok(Listed::Locks(locks)) => Ok(locks),
-                Ok(Listed::Untold { remedy }) => untold(remedy),
-                Err(DriverError::Refused { code, message, .. }) => {
-                    untold(format!("the server refused it: {message} ({code})"))
-                }
-                Err(DriverError::Gone { reason, source }) => {
-                    Err(Untold::Trouble(Trouble { reason, source }))
-                }
-            }
+            kick::list(&live, only.as_ref()).await
         };
         to_its_end(asked).boxed()
+    }
+
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        force: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        to_its_end(kick::kick(self.keeper.clone(), key.clone(), force)).boxed()
     }
 
     fn close(&self, reason: &str) {

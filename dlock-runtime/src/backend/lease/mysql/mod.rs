@@ -289,6 +289,15 @@ impl Store for MySqlStore {
         rows.iter().map(stamped).collect()
     }
 
+    async fn revoke(&self, name: &str, version: u64) -> Answer<bool> {
+        let [namespace, name] = self.named(name);
+        let params = vec![namespace, name, version.into()];
+        let (count, _) = self
+            .change(&self.main, self.statements.revoke(), params)
+            .await?;
+        Ok(count == 1)
+    }
+
     async fn create(&self, name: &str) -> Answer<()> {
         let [namespace, name] = self.named(name);
         let params = vec![namespace.clone(), name, namespace];

@@ -184,6 +184,13 @@ impl Store for PostgresStore {
         stamped.collect::<Result<_, _>>().or_else(statement)
     }
 
+    async fn revoke(&self, name: &str, version: u64) -> Answer<bool> {
+        let version = signed(version);
+        let params: [&(dyn ToSql + Sync); 3] = [&&*self.namespace, &name, &version];
+        let rows = self.seldom(&self.statements.revoke, &params).await?;
+        Ok(!rows.is_empty())
+    }
+
     async fn create(&self, name: &str) -> Answer<()> {
         let params: [&(dyn ToSql + Sync); 2] = [&&*self.namespace, &name];
         self.seldom(&self.statements.create, &params).await?;

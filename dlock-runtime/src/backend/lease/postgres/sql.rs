@@ -7,6 +7,7 @@
 
 use tokio_postgres::types::Type;
 
+use crate::backend::lease::row::REVOKED;
 use crate::config::TableName;
 
 /// One statement, and the types of its parameters: with them it needs no round trip to be prepared.
@@ -22,6 +23,7 @@ pub(super) struct Statements {
     pub(super) create: Sql,
     pub(super) read: Sql,
     pub(super) list: Sql,
+    pub(super) revoke: Sql,
     pub(super) swap: Sql,
     pub(super) swap_counting: Sql,
     pub(super) announce: Sql,
@@ -84,6 +86,14 @@ impl Statements {
                          AND (expires_at > clock_timestamp() OR waiters <> '{{}}') ORDER BY name"
                 ),
                 &[Type::TEXT, Type::TEXT],
+            ),
+            // With the strength of a take: a fence check in somebody's transaction holds it up.
+            revoke: sql(
+                format!(
+                    "UPDATE {table} SET owner = '{REVOKED}', readers = '{{}}', token = token + 1, version = version + 1 \
+                     WHERE {NAMED} AND version = $3 AND expires_at > clock_timestamp() RETURNING token"
+                ),
+                &[Type::TEXT, Type::TEXT, Type::INT8],
             ),
             swap: sql(
                 swap(&table, "", "NO KEY UPDATE"),

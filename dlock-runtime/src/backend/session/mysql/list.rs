@@ -48,9 +48,10 @@ pub(super) async fn read(
              performance schema and its instrument wait/lock/metadata/sql/mdl switched on when the locks are taken",
         ),
         Flavor::MariaDb => (
-            &[PLUGIN, INSTRUMENT],
+            &[INSTRUMENT, PLUGIN],
             "install the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info'), or start the server with \
-             performance_schema=ON and performance-schema-instrument='wait/lock/metadata/sql/mdl=ON'",
+             performance_schema=ON and performance-schema-instrument='wait/lock/metadata/sql/mdl=ON' and grant the account \
+             SELECT on performance_schema.metadata_locks and performance_schema.threads",
         ),
     };
     let mut refusal = None;
@@ -61,6 +62,8 @@ pub(super) async fn read(
             }
             // It does not know the lock that this session holds.
             Ok(_) => {}
+            // There is no such plugin.
+            Err(DriverError::Refused { code, .. }) if code == "1109" => {}
             Err(DriverError::Refused { code, message, .. }) => {
                 refusal = Some(format!("; the server said: {message} ({code})"));
             }

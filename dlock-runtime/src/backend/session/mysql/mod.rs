@@ -380,6 +380,14 @@ impl Session for MySqlSession {
         list::read(self, only).await
     }
 
+    async fn kill(&self, session: i64, _: &ServerKey) -> Result<(), DriverError> {
+        let kill = format!("KILL {session}");
+        match self.slot.run(move |conn| conn.query_drop(kill)).await {
+            Err(error) if errors::is_unknown_session(&error) => Ok(()),
+            answer => answer,
+        }
+    }
+
     async fn closed(&self) -> Arc<str> {
         self.slot.ended().await
     }

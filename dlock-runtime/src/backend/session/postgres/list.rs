@@ -40,6 +40,33 @@ pub(super) async fn read(
     Ok(Listed::Locks(gather(Strategy::Session, parties)))
 }
 
+/// Ends a session that holds the lock.
+pub(super) async fn kill(
+    session: &PostgresSession,
+    pid: i64,
+    key: &ServerKey,
+) -> Result<(), DriverError> {
+    let Place {
+        class,
+        object,
+        space,
+    } = Place::of(&advisory_key(key)?);
+    let Ok(pid) = i32::try_from(pid) else {
+        return Ok(());
+    };
+    let killed = async {
+        let statement = session.statements.kill.get(&session.client).await?;
+        session
+            .client
+            .query(statement, &[&pid, &class, &object, &space])
+            .await
+    };
+    killed
+        .await
+        .map(|_| ())
+        .map_err(|error| session.explain(error))
+}
+
 /// A lock as the list has it: the numbers without their signs.
 #[derive(Clone, Copy)]
 struct Place {

@@ -483,6 +483,10 @@ impl Session for PostgresSession {
         list::read(self, only).await
     }
 
+    async fn kill(&self, session: i64, key: &ServerKey) -> Result<(), DriverError> {
+        list::kill(self, session, key).await
+    }
+
     async fn closed(&self) -> Arc<str> {
         self.connection.ending.ended().await
     }

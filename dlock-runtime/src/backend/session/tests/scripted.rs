@@ -255,6 +255,10 @@ impl Session for Line {
         Ok(Listed::Locks(Vec::new()))
     }
 
+    async fn kill(&self, _: i64, _: &ServerKey) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     async fn closed(&self) -> Arc<str> {
         self.ending.ended().await
     }

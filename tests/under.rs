@@ -114,7 +114,7 @@ fn the_jobs_of_a_thread_pool_do_not_inherit() {
 }
 
 #[test]
-fn the_tasks_of_a_runtime_that_a_body_drives_do_not_inherit() {
+fn b1_the_tasks_of_a_runtime_that_a_body_drives_do_not_inherit() {
     let locker = memory();
     let other = locker.clone();
     let outcome = locker.scope_sync(|| {

@@ -1,9 +1,12 @@
 //! What the user can set.
 
+mod enabled;
 mod lease;
 mod program;
 
-pub(crate) use lease::{LeaseOptions, LeaseSettings, TABLE_RULE, TableName};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use lease::LeaseSettings;
+pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,12 +51,13 @@ pub struct Config {
     allowed: Hazards,
     key_scheme: KeyScheme,
     lease: LeaseOptions,
+    enabled: bool,
 }
 
 impl Config {
     /// Reads a DSN: `postgres://`, `postgresql://`, `mysql://`, `mariadb://`, or `memory:` for tests.
     ///
-    /// Every setter but those of the telemetry has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
+    /// Every setter but those of the telemetry and [`enabled`](Config::enabled) has an option of the same name (`?limit=60&timeout=500ms`), beside the usual ones of the database.
     ///
     /// # Errors
     ///
@@ -94,19 +98,34 @@ impl Config {
             allowed: allow.unwrap_or_default(),
             key_scheme: key_scheme.unwrap_or_default(),
             lease,
+            enabled: true,
         })
     }
 
     /// Reads the DSN from the environment: `DLOCK_DSN`, else `DATABASE_URL`. An empty variable counts as unset.
     ///
+    /// `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. It counts here alone.
+    ///
     /// # Errors
     ///
-    /// [`InitError::NoDsn`] where neither is set, else as [`Config::from_dsn`], with the variable's name.
+    /// [`InitError::NoDsn`] where neither is set, else as [`Config::from_dsn`], with the variable's name;
+    /// [`InitError::BadConfig`] for another value of `DLOCK_ENABLED` than 0, 1, false and true.
     pub fn from_env() -> Result<Config, InitError> {
         Config::from_lookup(|name| std::env::var_os(name))
     }
 
     fn from_lookup(
+        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Config, InitError> {
+        let enabled = enabled::read(&lookup)?;
+        let config = match Config::from_variables(lookup) {
+            Err(InitError::NoDsn) if !enabled => Config::from_dsn("memory:"),
+            config => config,
+        };
+        Ok(config?.enabled(enabled))
+    }
+
+    fn from_variables(
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Config, InitError> {
         for name in ["DLOCK_DSN", "DATABASE_URL"] {
@@ -232,6 +251,18 @@ impl Config {
         self.key_scheme = scheme;
         self
     }
+
+    /// Switches dlock off, with `false`: no server is reached, and **no other process is excluded**. Bodies still take
+    /// turns among those of the same [`Locker`](crate::Locker). A line on standard error says so, once in each process.
+    /// Default: `true`.
+    ///
+    /// For a developer's machine or a single process. Where one process has switched off what the others rely on, nothing
+    /// is locked. There are no fencing tokens, so a resource that checks them refuses.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Config {
+        self.enabled = enabled;
+        self
+    }
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -289,6 +320,10 @@ impl Config {
             };
         }
         self.hand_over
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     pub(crate) fn get_allowed(&self) -> &Hazards {
@@ -426,6 +461,7 @@ impl fmt::Debug for Config {
             .field("hand_over", &self.hand_over)
             .field("key_scheme", &self.key_scheme)
             .field("lease", &self.lease)
+            .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }
 }

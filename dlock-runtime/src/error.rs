@@ -75,6 +75,16 @@ pub struct Holder {
     pub session: Option<i64>,
     /// Whether this very process holds it.
     pub this_process: bool,
+    /// How long it has been held: known of this process's own locks. Readers who hold it together count from the first.
+    pub held_for: Option<Duration>,
+    /// How long the holder's session has been connected, by the server's clock: it holds the lock for that long at most.
+    /// No server keeps the time of the grant. Known on PostgreSQL, of sessions that the account may see.
+    pub connected_for: Option<Duration>,
+    /// How many others wait for it: of this process every caller in line, of other processes each session that waits on
+    /// the server, which is at most one a process and key with dlock. Of a lock that this process holds, only its own
+    /// callers are known; on MySQL, only the sessions that the account may see. MariaDB does not tell for which lock a
+    /// session waits: there it is known only when none waits for any.
+    pub waiting: Option<u64>,
 }
 
 /// What kept the server out of reach: part of [`Error::Unavailable`].
@@ -331,20 +341,28 @@ impl From<Error> for std::io::Error {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.this_process {
-            return f.write_str("this process");
+            f.write_str("this process")?;
+        } else {
+            let program = self.program.as_deref().unwrap_or("another program");
+            write!(f, "{}", OneLine(program))?;
+            if let Some(client) = &self.client {
+                write!(f, ", {}", OneLine(client))?;
+            }
+            if let Some(session) = self.session {
+                write!(f, ", session {session}")?;
+            }
+            if let Some(connected) = self.connected_for {
+                write!(f, ", connected for {:?}", Milliseconds(connected))?;
+            }
         }
-        write!(
-            f,
-            "{}",
-            OneLine(self.program.as_deref().unwrap_or("another program"))
-        )?;
-        if let Some(client) = &self.client {
-            write!(f, ", {}", OneLine(client))?;
+        if let Some(held) = self.held_for {
+            write!(f, " for {:?}", Milliseconds(held))?;
         }
-        if let Some(session) = self.session {
-            write!(f, ", session {session}")?;
+        match self.waiting {
+            None | Some(0) => Ok(()),
+            Some(1) => f.write_str("; 1 other waits"),
+            Some(others) => write!(f, "; {others} others wait"),
         }
-        Ok(())
     }
 }
 

@@ -24,15 +24,20 @@ pub enum Hazard {
     /// `no-idle-limit`: PostgreSQL before version 14 cannot end idle sessions. Allowed, a process that is paused keeps
     /// its locks on the server for as long as it is paused.
     NoIdleLimit,
+    /// `no-socket-limit`: the server of PostgreSQL cannot limit how long a connection over TCP stays silent or unacknowledged,
+    /// as on systems without `TCP_USER_TIMEOUT`. Allowed, a process whose network is cut keeps its locks until the
+    /// server's idle limit, and where there is none until the system of the server gives up the connection, after hours.
+    NoSocketLimit,
 }
 
 impl Hazard {
-    pub(crate) const ALL: [Hazard; 5] = [
+    pub(crate) const ALL: [Hazard; 6] = [
         Hazard::NoExclusion,
         Hazard::Unproved,
         Hazard::Standby,
         Hazard::Galera,
         Hazard::NoIdleLimit,
+        Hazard::NoSocketLimit,
     ];
 
     /// The name in a DSN.
@@ -43,6 +48,7 @@ impl Hazard {
             Hazard::Standby => "standby",
             Hazard::Galera => "galera",
             Hazard::NoIdleLimit => "no-idle-limit",
+            Hazard::NoSocketLimit => "no-socket-limit",
         }
     }
 

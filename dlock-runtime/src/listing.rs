@@ -49,8 +49,6 @@ pub struct Party {
     /// How long it has held the lock, or waited for it: leases tell it of an exclusive holder, PostgreSQL from version 14 on of
     /// those who wait, MySQL of those who wait in whole seconds.
     pub lasts: Option<Duration>,
-    /// How long its session has been connected, on PostgreSQL: it cannot have held the lock for longer.
-    pub connected_for: Option<Duration>,
 }
 
 impl Party {
@@ -59,7 +57,6 @@ impl Party {
             who,
             mode,
             lasts: None,
-            connected_for: None,
         }
     }
 }

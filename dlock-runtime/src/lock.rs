@@ -84,6 +84,7 @@ impl Lock {
     /// - [`Error::Refused`]: the server was reached and refused.
     /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
     ///   a synchronous call would park the task, or the single-threaded runtime, that has to release it.
+    /// - [`Error::Lost`]: of several keys, one that was taken was lost while another was waited for.
     /// - [`Error::InvalidKey`], [`Error::Unsupported`], [`Error::ShutDown`], [`Error::RuntimeStopped`],
     ///   [`Error::Forked`]: at once.
     ///

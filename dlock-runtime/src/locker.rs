@@ -318,9 +318,11 @@ impl Locker {
         if timeout == Timeout::from(0) {
             return self.one_try();
         }
-        timeout
-            .deadline(Instant::now())
-            .map_or(Patience::Forever, Patience::Until)
+        let asked = Instant::now();
+        match timeout.deadline(asked) {
+            Some(deadline) => Patience::Until { asked, deadline },
+            None => Patience::Forever,
+        }
     }
 
     pub(crate) fn one_try(&self) -> Patience {

@@ -90,6 +90,10 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Wait {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was asked for.
     pub key: Arc<str>,
     /// How it was asked for.
@@ -102,6 +106,10 @@ pub struct Wait {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Acquired {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was asked for.
     pub key: Arc<str>,
     /// How it is held.
@@ -114,6 +122,10 @@ pub struct Acquired {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failed {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was asked for.
     pub key: Arc<str>,
     /// How it was asked for.
@@ -146,6 +158,10 @@ pub enum Failure {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Released {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was held.
     pub key: Arc<str>,
     /// How it was held.
@@ -158,6 +174,10 @@ pub struct Released {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Loss {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was held.
     pub key: Arc<str>,
     /// How it was held.
@@ -172,6 +192,10 @@ pub struct Loss {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outage {
+    /// The locker, by the number of [`Counts::locker`].
+    pub locker: u64,
+    /// The request, from its wait to its release: a number of its own within the locker.
+    pub request: u64,
     /// The key that was asked for.
     pub key: Arc<str>,
     /// How it was asked for.
@@ -192,6 +216,11 @@ pub struct Counts {
     pub holds: usize,
     /// How many requests are under way: in line, or at the server.
     pub waiters: usize,
+    /// How many connections keep locks that were to be had at once: one, or none while the server is out of reach.
+    pub keeper_connections: usize,
+    /// How many connections wait on the server, hold what they waited for, or are kept open for the next wait. Both are
+    /// looked at with every other count, and every 5 s while nothing happens.
+    pub waiter_connections: usize,
     /// How many events were dropped since the locker began.
     pub dropped: u64,
 }

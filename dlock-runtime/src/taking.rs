@@ -14,7 +14,7 @@ use crate::hold::frame::{self, Frame, Locked};
 use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
-use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request};
+use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
 use crate::scheme::KeyScheme;
 
 /// How long a wait may take that has no deadline of its own, while other locks are held: another process may wait
@@ -87,7 +87,11 @@ impl Taking {
         }
         let caller = frame::current();
         if manner.patience == Patience::Forever && (caller.is_some() || keys.len() > 1) {
-            manner.patience = Patience::Until(Instant::now() + NESTED_PATIENCE);
+            let asked = Instant::now();
+            manner.patience = Patience::Until {
+                asked,
+                deadline: asked + NESTED_PATIENCE,
+            };
         }
         let wanted = |key| {
             let key = Key(key);
@@ -156,7 +160,20 @@ impl Taking {
                 }
             }
         }
+        self.check_first()?;
         Ok(true)
+    }
+
+    /// Of several locks those that were taken first may have been lost while the others were waited for: such a set is
+    /// not handed out.
+    fn check_first(&self) -> Result<(), Error> {
+        if self.held.len() < 2 {
+            return Ok(());
+        }
+        self.held.iter().try_for_each(|held| {
+            let reason = held.locked.vitality.lost();
+            reason.map_or(Ok(()), |reason| Err(lost(&held.locked.key, &reason)))
+        })
     }
 
     /// The enclosing body under whose hold this lock is to be taken, and which of its locks it is.
@@ -249,5 +266,57 @@ impl Future for Taking {
                 self.renewing = Some(Box::pin(renew_all(own, ttl)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Locker};
+
+    fn patience_of(locker: &Locker, keys: &[&'static str], patience: Patience) -> Patience {
+        let manner = Manner {
+            mode: Mode::Exclusive,
+            patience,
+            name_holder: true,
+            body: None,
+            reentrant: true,
+            parks: false,
+            ttl: None,
+        };
+        let keys = keys.iter().map(|key| (*key).into()).collect();
+        let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);
+        taking.expect("good keys").manner.patience
+    }
+
+    /// Other processes may hold what is waited for, and wait for what is held: nobody sees that cycle.
+    #[test]
+    fn b2_a_wait_while_holding_has_a_deadline_also_when_none_is_given() {
+        let config = Config::from_dsn("memory:").expect("a DSN");
+        let locker = Locker::connect_blocking(config).expect("memory needs no server");
+        let bounded = |patience| match patience {
+            Patience::Until { asked, deadline } => {
+                assert_eq!(deadline - asked, Duration::from_secs(30));
+                assert!(asked <= Instant::now());
+            }
+            other => panic!("not bounded: {other:?}"),
+        };
+        assert_eq!(
+            patience_of(&locker, &["a"], Patience::Forever),
+            Patience::Forever
+        );
+        bounded(patience_of(&locker, &["a", "b"], Patience::Forever));
+        let nested = |patience| {
+            let body = || patience_of(&locker, &["a"], patience);
+            locker.lock("outer").run_blocking(body).expect("free")
+        };
+        bounded(nested(Patience::Forever));
+        // What was given stays, be it longer.
+        let asked = Instant::now();
+        let given = Patience::Until {
+            asked,
+            deadline: asked + 10 * NESTED_PATIENCE,
+        };
+        assert_eq!(nested(given), given);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -36,8 +37,16 @@ struct Store {
 #[derive(Default)]
 struct Lock {
     state: State,
+    /// When it was taken last.
+    since: Option<Instant>,
     /// The lockers that wait, the longest waiting first: nobody is let in before them who would keep them out.
-    line: VecDeque<Arc<Errand>>,
+    line: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    errand: Arc<Errand>,
+    /// What the holds of its locker have in common.
+    locker: Arc<Vitality>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -78,20 +87,21 @@ impl Memory {
 impl Lock {
     /// Takes the lock, if it is free for this mode and nobody waits who came before. An errand that has to wait
     /// joins the line.
-    fn take(&mut self, mode: Mode, errand: Option<&Arc<Errand>>) -> bool {
+    fn take(&mut self, mode: Mode, asking: Option<(&Arc<Errand>, &Arc<Vitality>)>) -> bool {
+        let errand = asking.map(|(errand, _)| errand);
         // Looked at under the store's mutex: whoever saw an errand called off and frees the lock then can take it.
-        self.line.retain(|waiting| !waiting.is_called_off());
+        self.line.retain(|waiting| !waiting.errand.is_called_off());
         if errand.is_some_and(|errand| errand.is_called_off()) {
             return false;
         }
         let is_me =
-            |waiting: &Arc<Errand>| errand.is_some_and(|errand| Arc::ptr_eq(waiting, errand));
+            |waiting: &Waiter| errand.is_some_and(|errand| Arc::ptr_eq(&waiting.errand, errand));
         let ahead = self.line.iter().take_while(|waiting| !is_me(waiting));
         let first = match mode {
             Mode::Exclusive => ahead.count() == 0,
             Mode::Shared => ahead
                 .into_iter()
-                .all(|waiting| waiting.mode == Mode::Shared),
+                .all(|waiting| waiting.errand.mode == Mode::Shared),
         };
         let next = match (self.state, mode) {
             (State::Free, Mode::Exclusive) => Some(State::Exclusive),
@@ -99,15 +109,21 @@ impl Lock {
             (State::Shared(holders), Mode::Shared) => Some(State::Shared(holders + 1)),
             (State::Exclusive, _) | (State::Shared(_), Mode::Exclusive) => None,
         };
-        match (next.filter(|_| first), errand) {
+        match (next.filter(|_| first), asking) {
             (Some(next), _) => {
                 self.line.retain(|waiting| !is_me(waiting));
+                if self.state == State::Free {
+                    self.since = Some(Instant::now());
+                }
                 self.state = next;
                 true
             }
-            (None, Some(errand)) => {
+            (None, Some((errand, locker))) => {
                 if !self.line.iter().any(is_me) {
-                    self.line.push_back(errand.clone());
+                    self.line.push_back(Waiter {
+                        errand: errand.clone(),
+                        locker: locker.clone(),
+                    });
                 }
                 false
             }
@@ -138,8 +154,11 @@ impl Lock {
             State::Exclusive => vec![here(Mode::Exclusive)],
             State::Shared(holders) => vec![here(Mode::Shared); holders],
         };
-        let waiting = self.line.iter().filter(|errand| !errand.is_called_off());
-        info.waiters = waiting.map(|errand| here(errand.mode)).collect();
+        let waiting = self
+            .line
+            .iter()
+            .filter(|waiter| !waiter.errand.is_called_off());
+        info.waiters = waiting.map(|waiter| here(waiter.errand.mode)).collect();
         info.complete()
     }
 
@@ -226,7 +245,8 @@ impl Backend for Memory {
             loop {
                 let mut changed = std::pin::pin!(self.store.changed.notified());
                 changed.as_mut().enable();
-                let take = |lock: &mut Lock| lock.take(errand.mode, Some(&errand));
+                let take =
+                    |lock: &mut Lock| lock.take(errand.mode, Some((&errand, &self.vitality)));
                 if self.store.with(key, take) {
                     return Taken::Held(self.hold(key));
                 }
@@ -235,7 +255,9 @@ impl Backend for Memory {
                     () = changed => {}
                     () = errand.called_off() => {
                         // Those behind may be let in now.
-                        self.store.with(key, |lock| lock.line.retain(|waiting| !waiting.is_called_off()));
+                        self.store.with(key, |lock| {
+                            lock.line.retain(|waiting| !waiting.errand.is_called_off());
+                        });
                         self.store.changed.notify_waiters();
                         return Taken::CalledOff;
                     }
@@ -247,18 +269,24 @@ impl Backend for Memory {
 
     fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
         let admits = self.store.with(key, |lock| {
-            lock.line
-                .iter()
-                .all(|waiting| waiting.mode == Mode::Shared || waiting.is_called_off())
+            lock.line.iter().all(|waiting| {
+                waiting.errand.mode == Mode::Shared || waiting.errand.is_called_off()
+            })
         });
         std::future::ready(admits).boxed()
     }
 
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
-        let held = self.store.with(key, |lock| lock.state != State::Free);
-        let holder = held.then(|| Holder {
-            this_process: true,
-            ..Holder::default()
+        let is_other = |waiting: &&Waiter| {
+            !waiting.errand.is_called_off() && !Arc::ptr_eq(&waiting.locker, &self.vitality)
+        };
+        let holder = self.store.with(key, |lock| {
+            (lock.state != State::Free).then(|| Holder {
+                this_process: true,
+                held_for: lock.since.map(|since| since.elapsed()),
+                waiting: u64::try_from(lock.line.iter().filter(is_other).count()).ok(),
+                ..Holder::default()
+            })
         });
         std::future::ready(Ok(holder)).boxed()
     }

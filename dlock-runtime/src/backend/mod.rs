@@ -84,8 +84,20 @@ pub(crate) trait Backend: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(NotKicked::Untold(untold))))
     }
 
+    /// How many connections are open. None where there are none to have.
+    fn connections(&self) -> Connections {
+        Connections::default()
+    }
+
     /// Ends every hold with this reason and closes every connection. Nothing is taken afterwards.
     fn close(&self, reason: &str);
+}
+
+/// The open connections of a locker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connections {
+    pub(crate) keepers: usize,
+    pub(crate) waiters: usize,
 }
 
 /// A lock that the server has granted.

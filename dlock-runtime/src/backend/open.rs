@@ -1,6 +1,6 @@
 //! From a configuration to the backend that serves it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::Backend;
 use super::memory::Memory;
@@ -17,6 +17,9 @@ pub(crate) struct Opened {
 
 /// Reaches the server of a configuration. Runs on the I/O thread.
 pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
+    if !config.is_enabled() {
+        return Ok(switched_off(config));
+    }
     match config.endpoint()? {
         Endpoint::Memory { name } => Ok(Opened {
             backend: Arc::new(Memory::open(name.as_ref(), config.get_namespace())),
@@ -42,6 +45,21 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, InitError> {
             let driver = MySqlDriver::new(*endpoint, session::settings(config));
             Box::pin(session::open(driver, config)).await
         }
+    }
+}
+
+/// Locks that exclude nobody outside of the locker.
+fn switched_off(config: &Config) -> Opened {
+    static WARNING: Once = Once::new();
+    WARNING.call_once(|| {
+        eprintln!("dlock is switched off (DLOCK_ENABLED=0 or Config::enabled(false)): no other process is excluded");
+    });
+    Opened {
+        backend: Arc::new(Memory::open(None, config.get_namespace())),
+        capabilities: Capabilities {
+            server: "none: dlock is switched off".into(),
+            ..memory(config)
+        },
     }
 }
 

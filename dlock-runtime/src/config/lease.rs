@@ -10,6 +10,7 @@ use crate::dsn::bad;
 use crate::endpoint::Endpoint;
 use crate::error::InitError;
 use crate::hold::{MAX_TTL, MIN_TTL};
+use crate::scheme::KeyScheme;
 
 /// What was set; `None` where nothing was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,9 +196,17 @@ impl Config {
         } = &self.lease;
         let kept = match &self.endpoint {
             Endpoint::Memory { .. } => Strategy::Memory,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ if self.is_lease() => Strategy::Lease,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ => Strategy::Session,
         };
+        if kept == Strategy::Lease && !matches!(self.key_scheme, KeyScheme::Native) {
+            return Err(bad(format!(
+                "key_scheme {} does not go with leases, which no other library shares: leave it out, or use strategy=session",
+                self.key_scheme
+            )));
+        }
         if strategy.is_some_and(|strategy| strategy != kept) {
             let has = match kept {
                 Strategy::Memory => "memory: keeps its locks in this process",
@@ -284,6 +293,17 @@ mod tests {
             .strategy(Strategy::Memory)
             .check()
             .expect("it is so anyway");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn leases_have_no_foreign_key_scheme() {
+        let dsn = "postgres://localhost/app?strategy=lease&key_scheme=sqlx";
+        let config = Config::from_dsn(dsn).expect("each is good by itself");
+        let problem = config.check().expect_err("not together").to_string();
+        assert!(problem.contains("key_scheme sqlx"), "{problem}");
+        let native = Config::from_dsn("postgres://localhost/app?strategy=lease&key_scheme=native");
+        native.expect("a DSN").check().expect("the same as none");
     }
 
     #[cfg(feature = "postgres")]

@@ -179,9 +179,11 @@ fn the_environment_is_asked_in_order_and_empty_is_unset() {
 #[test]
 fn a_variable_that_is_not_utf_8_is_refused_by_name() {
     use std::os::unix::ffi::OsStringExt;
-    let error =
-        Config::from_lookup(|_| Some(OsString::from_vec(b"postgres://u:hunter2\xff@h".to_vec())))
-            .expect_err("not UTF-8");
+    let error = Config::from_lookup(|name| {
+        let dsn = b"postgres://u:hunter2\xff@h".to_vec();
+        (name != "DLOCK_ENABLED").then(|| OsString::from_vec(dsn))
+    })
+    .expect_err("not UTF-8");
     let message = error.to_string();
     assert!(
         message.contains("DLOCK_DSN") && !message.contains("hunter2"),
@@ -199,4 +201,45 @@ fn debug_shows_no_password() {
             "{shown}"
         );
     }
+}
+
+#[test]
+fn dlock_is_switched_off_by_the_environment_and_then_needs_no_dsn() {
+    let off = lookup(&[("DLOCK_ENABLED", "0")]).expect("no DSN is needed");
+    assert!(!off.is_enabled());
+    let dsn = ("DATABASE_URL", "memory:");
+    for (value, enabled) in [("false", false), ("1", true), ("true", true), ("", true)] {
+        let config = lookup(&[dsn, ("DLOCK_ENABLED", value)]).expect(value);
+        assert_eq!(config.is_enabled(), enabled, "{value}");
+    }
+    let error = lookup(&[dsn, ("DLOCK_ENABLED", "maybe")]).expect_err("neither yes nor no");
+    assert!(error.to_string().contains("DLOCK_ENABLED"), "{error}");
+    assert!(matches!(
+        lookup(&[("DLOCK_ENABLED", "1")]),
+        Err(InitError::NoDsn)
+    ));
+    // B5: a configuration that does not come from the environment is not switched off by it.
+    assert!(config("memory:").is_enabled());
+}
+
+/// Rule B5.
+#[test]
+fn b5_switched_off_nobody_else_is_excluded_and_no_server_is_asked() {
+    let nowhere = config("memory:shared").enabled(false);
+    let [one, other] = [0, 1].map(|_| crate::Locker::connect_blocking(nowhere.clone()));
+    let (one, other) = (one.expect("off"), other.expect("off"));
+    let guard = one.lock("k").acquire_blocking().expect("free");
+    assert_eq!(guard.fencing_token(), None);
+    let second = other.lock("k").try_acquire_blocking().expect("free");
+    assert!(second.is_some(), "another locker is not excluded");
+    let third = one.lock("k").try_acquire_blocking().expect("an answer");
+    assert!(third.is_none(), "the same locker is");
+    assert!(one.server().contains("switched off"), "{}", one.server());
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn switched_off_a_server_that_is_not_there_is_no_matter() {
+    let config = config("postgres://nobody@127.0.0.1:1/none").enabled(false);
+    crate::Locker::connect_blocking(config).expect("nobody is asked");
 }

@@ -63,7 +63,11 @@ impl Observer for Metrics {
 
     fn on_counts(&self, counts: &Counts) {
         let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = if counts.holds == 0 && counts.waiters == 0 && counts.dropped == 0 {
+        let before = if *counts
+            == (Counts {
+                locker: counts.locker,
+                ..Counts::default()
+            }) {
             all.remove(&counts.locker)
         } else {
             all.insert(counts.locker, *counts)
@@ -72,6 +76,20 @@ impl Observer for Metrics {
         let before = before.unwrap_or_default();
         gauge!("dlock_holds").increment(difference(before.holds, counts.holds));
         gauge!("dlock_waiters").increment(difference(before.waiters, counts.waiters));
+        for (role, before, now) in [
+            (
+                "keeper",
+                before.keeper_connections,
+                counts.keeper_connections,
+            ),
+            (
+                "waiter",
+                before.waiter_connections,
+                counts.waiter_connections,
+            ),
+        ] {
+            gauge!("dlock_connections", "role" => role).increment(difference(before, now));
+        }
         counter!("dlock_dropped_events_total")
             .increment(counts.dropped.saturating_sub(before.dropped));
     }

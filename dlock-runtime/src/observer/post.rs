@@ -1,9 +1,9 @@
 //! The way from a lock to its observers: a bounded queue, and a thread that empties it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use futures_channel::oneshot;
 use sha2::{Digest, Sha256};
 
 use super::{Acquired, Counts, Failed, Failure, Loss, Observer, Outage, Released, Wait};
+use crate::backend::{Backend, Connections};
 use crate::error::InitError;
 use crate::key::{KeyText, Mode};
 
@@ -21,8 +22,12 @@ const CAPACITY: usize = 1024;
 /// After how many events the counts are told, though more events wait.
 const BETWEEN_COUNTS: usize = 256;
 
+/// How often the connections are counted while nothing happens.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
 /// What happened to a lock.
 pub(super) struct Note {
+    pub(super) request: u64,
     pub(super) key: KeyText,
     pub(super) mode: Mode,
     pub(super) what: What,
@@ -49,6 +54,7 @@ pub(super) struct Tally {
     pub(super) holds: AtomicUsize,
     pub(super) waiters: AtomicUsize,
     dropped: AtomicU64,
+    pub(super) backend: OnceLock<Weak<dyn Backend>>,
 }
 
 /// The sending end; the thread ends with it, when it has told what was sent before.
@@ -70,6 +76,7 @@ impl Post {
             holds: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            backend: OnceLock::new(),
         });
         let desk = Desk {
             observers,
@@ -103,7 +110,12 @@ impl Post {
 
 impl Tally {
     fn counts(&self) -> Counts {
+        let backend = self.backend.get().and_then(Weak::upgrade);
+        let connections =
+            backend.map_or_else(Connections::default, |backend| backend.connections());
         Counts {
+            keeper_connections: connections.keepers,
+            waiter_connections: connections.waiters,
             locker: self.locker,
             holds: self.holds.load(Ordering::Relaxed),
             waiters: self.waiters.load(Ordering::Relaxed),
@@ -133,9 +145,11 @@ impl Desk {
                 Err(TryRecvError::Empty) => {
                     self.tell_counts(&mut told, self.tally.counts());
                     since = 0;
-                    match inbox.recv() {
+                    match inbox.recv_timeout(BETWEEN_LOOKS) {
                         Ok(letter) => letter,
-                        Err(_) => break,
+                        // Connections come and go without an event.
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => break,
                     }
                 }
             };
@@ -156,6 +170,8 @@ impl Desk {
         let end = Counts {
             holds: 0,
             waiters: 0,
+            keeper_connections: 0,
+            waiter_connections: 0,
             ..self.tally.counts()
         };
         self.tell_counts(&mut told, end);
@@ -169,7 +185,13 @@ impl Desk {
     }
 
     fn tell(&self, note: Note) {
-        let Note { key, mode, what } = note;
+        let Note {
+            request,
+            key,
+            mode,
+            what,
+        } = note;
+        let locker = self.tally.locker;
         let key = if self.redact {
             redacted(&key)
         } else {
@@ -177,15 +199,29 @@ impl Desk {
         };
         match what {
             What::Waits { local } => {
-                let wait = Wait { key, mode, local };
+                let wait = Wait {
+                    locker,
+                    request,
+                    key,
+                    mode,
+                    local,
+                };
                 self.each(|observer| observer.on_wait(&wait));
             }
             What::Acquired { wait } => {
-                let acquired = Acquired { key, mode, wait };
+                let acquired = Acquired {
+                    locker,
+                    request,
+                    key,
+                    mode,
+                    wait,
+                };
                 self.each(|observer| observer.on_acquire(&acquired));
             }
             What::Failed { wait, failure } => {
                 let failed = Failed {
+                    locker,
+                    request,
                     key,
                     mode,
                     wait,
@@ -194,11 +230,19 @@ impl Desk {
                 self.each(|observer| observer.on_fail(&failed));
             }
             What::Released { hold } => {
-                let released = Released { key, mode, hold };
+                let released = Released {
+                    locker,
+                    request,
+                    key,
+                    mode,
+                    hold,
+                };
                 self.each(|observer| observer.on_release(&released));
             }
             What::Lost { hold, reason } => {
                 let loss = Loss {
+                    locker,
+                    request,
                     key,
                     mode,
                     hold,
@@ -208,6 +252,8 @@ impl Desk {
             }
             What::Unavailable { wait, reason } => {
                 let outage = Outage {
+                    locker,
+                    request,
                     key,
                     mode,
                     wait,

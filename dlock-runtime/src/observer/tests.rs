@@ -17,11 +17,15 @@ fn tell_everything(observer: &dyn Observer) {
     let (key, mode, reason) = (Arc::from("k"), Mode::Shared, Arc::from("gone"));
     let (wait, hold) = (Duration::from_millis(1500), Duration::from_secs(3));
     observer.on_wait(&Wait {
+        locker: 1,
+        request: 1,
         key: Arc::clone(&key),
         mode,
         local: true,
     });
     observer.on_acquire(&Acquired {
+        locker: 1,
+        request: 1,
         key: Arc::clone(&key),
         mode,
         wait,
@@ -35,6 +39,8 @@ fn tell_everything(observer: &dyn Observer) {
         Failure::ShutDown,
     ] {
         observer.on_fail(&Failed {
+            locker: 1,
+            request: 2,
             key: Arc::clone(&key),
             mode,
             wait,
@@ -42,17 +48,23 @@ fn tell_everything(observer: &dyn Observer) {
         });
     }
     observer.on_release(&Released {
+        locker: 1,
+        request: 1,
         key: Arc::clone(&key),
         mode,
         hold,
     });
     observer.on_lost(&Loss {
+        locker: 1,
+        request: 3,
         key: Arc::clone(&key),
         mode,
         hold,
         reason: Arc::clone(&reason),
     });
     observer.on_unavailable(&Outage {
+        locker: 1,
+        request: 3,
         key,
         mode,
         wait,
@@ -65,6 +77,8 @@ fn tell_everything(observer: &dyn Observer) {
             locker,
             holds,
             waiters,
+            keeper_connections: usize::from(holds > 0),
+            waiter_connections: waiters,
             dropped,
         });
     }
@@ -131,8 +145,20 @@ impl Subscriber for Written {
         true
     }
 
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        unreachable!("there are no spans")
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let metadata = attributes.metadata();
+        let fields: Vec<_> = metadata
+            .fields()
+            .iter()
+            .map(|field| format!("`{}`", field.name()))
+            .collect();
+        let level = metadata.level().as_str().to_lowercase();
+        self.note(format!(
+            "| `{}` | {level} span | {} |",
+            metadata.name(),
+            fields.join(", ")
+        ));
+        span::Id::from_u64(1)
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -177,6 +203,113 @@ fn the_page_lists_every_event_of_tracing() {
     let written = Written::default();
     ::tracing::subscriber::with_default(written.clone(), || tell_everything(&Tracing::new()));
     assert_eq!(written.lines(), rows("dlock.", 4));
+}
+
+/// Writes down the life of each span.
+#[derive(Clone, Default)]
+struct Lives(Arc<Mutex<(Vec<&'static str>, Vec<String>)>>);
+
+impl Lives {
+    fn note(&self, id: &span::Id, what: &str) {
+        let (names, lines) = &mut *self.0.lock().expect("the lines");
+        let index = usize::try_from(id.into_u64()).expect("a small number") - 1;
+        lines.push(format!("{} {what}", names[index]));
+    }
+}
+
+impl Subscriber for Lives {
+    fn enabled(&self, metadata: &::tracing::Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        assert!(attributes.is_root(), "the caller's span is elsewhere");
+        let mut lives = self.0.lock().expect("the lines");
+        lives.0.push(attributes.metadata().name());
+        let id = span::Id::from_u64(lives.0.len() as u64);
+        drop(lives);
+        self.note(&id, "opened");
+        id
+    }
+
+    fn record(&self, id: &span::Id, record: &span::Record<'_>) {
+        let mut fields = Fields {
+            names: Vec::new(),
+            outcome: String::new(),
+            milliseconds: Vec::new(),
+        };
+        record.record(&mut fields);
+        let named = fields.names.concat();
+        self.note(
+            id,
+            if fields.outcome.is_empty() {
+                &named
+            } else {
+                &fields.outcome
+            },
+        );
+    }
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+
+    fn try_close(&self, id: span::Id) -> bool {
+        self.note(&id, "closed");
+        true
+    }
+}
+
+#[test]
+fn spans_last_from_the_wait_and_from_the_grant_to_their_ends() {
+    let lives = Lives::default();
+    ::tracing::subscriber::with_default(lives.clone(), || {
+        let tracing = Tracing::new();
+        tell_everything(&tracing);
+        let acquired = Acquired {
+            locker: 1,
+            request: 7,
+            key: Arc::from("k"),
+            mode: Mode::Exclusive,
+            wait: Duration::ZERO,
+        };
+        tracing.on_acquire(&acquired);
+        let counts = |dropped| Counts {
+            locker: 1,
+            holds: 1,
+            dropped,
+            ..Counts::default()
+        };
+        tracing.on_counts(&counts(4));
+        assert!(
+            lives
+                .0
+                .lock()
+                .expect("the lines")
+                .1
+                .ends_with(&["dlock.hold opened".to_owned()])
+        );
+        // The release may be among what was dropped.
+        tracing.on_counts(&counts(5));
+    });
+    let expected = [
+        "dlock.wait opened",
+        "dlock.wait `wait_ms`",
+        "dlock.wait `acquired`",
+        "dlock.wait closed",
+        "dlock.hold opened",
+        "dlock.hold `hold_ms`",
+        "dlock.hold `released`",
+        "dlock.hold closed",
+        "dlock.hold opened",
+        "dlock.hold `unknown`",
+        "dlock.hold closed",
+    ];
+    assert_eq!(lives.0.lock().expect("the lines").1, expected);
 }
 
 impl Written {
@@ -304,6 +437,7 @@ fn metrics_add_up_over_lockers_and_are_in_seconds() {
     ::metrics::with_local_recorder(&sums, || tell_everything(&Metrics::new()));
     let expected = [
         "dlock_acquired_total 1",
+        "dlock_connections 3",
         "dlock_dropped_events_total 4",
         "dlock_failed_total 6",
         "dlock_hold_seconds 6",

@@ -9,6 +9,7 @@ use futures_channel::oneshot;
 
 use super::post::{Note, Post, What};
 use super::{Failure, Observer};
+use crate::backend::Backend;
 use crate::error::{Error, InitError};
 use crate::hold::Vitality;
 use crate::key::{KeyText, Mode};
@@ -69,6 +70,12 @@ impl Watch {
         })))
     }
 
+    /// From now on the counts have the connections of this backend in them.
+    pub(crate) fn count_connections_of(&self, backend: &Arc<dyn Backend>) {
+        // There is one queue to a watch: it is set once.
+        let _ = self.post.tally.backend.set(Arc::downgrade(backend));
+    }
+
     /// A request asks for a lock that is not to be had on the spot.
     pub(crate) fn asks(&self, id: u64, key: &KeyText, mode: Mode) {
         let mut table = self.table();
@@ -91,7 +98,7 @@ impl Watch {
             && let Stage::Waiting { told, .. } = &mut record.stage
             && !std::mem::replace(told, true)
         {
-            self.post.send(record.note(What::Waits { local }));
+            self.post.send(record.note(id, What::Waits { local }));
         }
     }
 
@@ -106,7 +113,7 @@ impl Watch {
                 wait: record.since.elapsed(),
                 reason: reason.into(),
             };
-            self.post.send(record.note(what));
+            self.post.send(record.note(id, what));
         }
     }
 
@@ -124,7 +131,8 @@ impl Watch {
         if let Some(record) = self.table().records.remove(&id) {
             self.post.tally.waiters.fetch_sub(1, Ordering::Relaxed);
             let wait = record.since.elapsed();
-            self.post.send(record.note(What::Failed { wait, failure }));
+            self.post
+                .send(record.note(id, What::Failed { wait, failure }));
         }
     }
 
@@ -141,7 +149,7 @@ impl Watch {
         record.stage = Stage::Held(vitality.clone());
         self.post.tally.waiters.fetch_sub(1, Ordering::Relaxed);
         self.post.tally.holds.fetch_add(1, Ordering::Relaxed);
-        self.post.send(record.note(What::Acquired { wait }));
+        self.post.send(record.note(id, What::Acquired { wait }));
         table.guarded.insert(address(vitality))
     }
 
@@ -163,7 +171,7 @@ impl Watch {
         };
         let wait = Duration::ZERO;
         self.post.tally.holds.fetch_add(1, Ordering::Relaxed);
-        self.post.send(record.note(What::Acquired { wait }));
+        self.post.send(record.note(id, What::Acquired { wait }));
         table.records.insert(id, record);
         table.guarded.insert(address(vitality))
     }
@@ -192,7 +200,7 @@ impl Watch {
                 reason: reason.clone(),
             },
         };
-        self.post.send(record.note(what));
+        self.post.send(record.note(id, what));
     }
 
     /// A session has ended: every hold that it vouched for is lost, but those on their way back.
@@ -200,13 +208,13 @@ impl Watch {
         let mut table = self.table();
         table.guarded.remove(&address(vitality));
         let is_lost = |_: &u64, record: &mut Record| matches!(&record.stage, Stage::Held(of) if Arc::ptr_eq(of, vitality));
-        for (_, record) in table.records.extract_if(is_lost) {
+        for (id, record) in table.records.extract_if(is_lost) {
             self.post.tally.holds.fetch_sub(1, Ordering::Relaxed);
             let what = What::Lost {
                 hold: record.hold(),
                 reason: reason.clone(),
             };
-            self.post.send(record.note(what));
+            self.post.send(record.note(id, what));
         }
     }
 
@@ -243,8 +251,9 @@ impl Record {
         }
     }
 
-    fn note(&self, what: What) -> Note {
+    fn note(&self, request: u64, what: What) -> Note {
         Note {
+            request,
             key: self.key.clone(),
             mode: self.mode,
             what,

@@ -63,6 +63,11 @@ pub(super) struct NestedWait {
 }
 
 impl NestedWait {
+    #[cfg(test)]
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Whether this body cannot end before the wait does.
     fn keeps(&self, body: u64) -> bool {
         self.body == Some(body) || is_within(self.within.as_ref(), body)

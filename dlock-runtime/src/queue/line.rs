@@ -35,6 +35,8 @@ pub(super) enum State {
         stretch: Stretch,
         /// Whether it is being found out if more readers may come: they line up meanwhile.
         asking: bool,
+        /// Since when these have it, or the first of readers who came one beside the other.
+        since: Instant,
     },
     /// It goes back to the server.
     GivingBack,
@@ -137,7 +139,11 @@ impl Waiting {
             mode: request.mode,
             patience: request.patience,
             name_holder: request.name_holder,
-            since: Instant::now(),
+            since: match request.patience {
+                // A wait is never reported shorter than the time-out that it outlasted.
+                Patience::Until { asked, .. } => asked,
+                Patience::OneTry { .. } | Patience::Forever => Instant::now(),
+            },
             timed: !matches!(request.patience, Patience::OneTry { .. }),
             saw_it_held: false,
             reply,
@@ -158,6 +164,7 @@ impl Waiting {
 
 impl Entry {
     pub(super) fn held(text: KeyText, hold: Hold, mode: Mode, holder: Caller) -> Entry {
+        let stretch = Stretch::begin();
         Entry {
             text,
             line: VecDeque::new(),
@@ -165,8 +172,9 @@ impl Entry {
                 hold,
                 mode,
                 holders: smallvec![holder],
-                stretch: Stretch::begin(),
+                stretch,
                 asking: false,
+                since: stretch.since,
             },
         }
     }
@@ -189,6 +197,7 @@ impl Entry {
                 holders,
                 stretch,
                 asking,
+                ..
             } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
                 if bound.is_some_and(|bound| stretch.since.elapsed() > bound) {
                     *asking = true;
@@ -214,6 +223,7 @@ impl Entry {
             holders,
             stretch,
             asking,
+            ..
         } = &mut self.state
         else {
             return None;
@@ -253,7 +263,7 @@ impl Entry {
             {
                 None
             }
-            State::Held { .. } => Some(Refusal::HeldHere),
+            State::Held { .. } => Some(self.held_here()),
             // What it found out is old by now; the next errand asks anew.
             State::Taking(errand) if errand.is_called_off() => None,
             State::Taking(errand) => match errand.progress() {
@@ -264,6 +274,17 @@ impl Entry {
                 _ => None,
             },
             State::GivingBack => None,
+        }
+    }
+
+    /// The refusal while this process has the lock.
+    pub(super) fn held_here(&self) -> Refusal {
+        Refusal::HeldHere {
+            since: match &self.state {
+                State::Held { since, .. } => Some(*since),
+                State::Taking(_) | State::GivingBack => None,
+            },
+            waiting: self.line.len(),
         }
     }
 
@@ -366,6 +387,7 @@ impl Entry {
             holders,
             stretch,
             asking: false,
+            since: Instant::now(),
         };
         for waiting in &mut self.line {
             waiting.saw_it_held = true;

@@ -9,6 +9,7 @@ mod asking;
 mod deadlock;
 mod line;
 mod place;
+mod questions;
 mod refusal;
 mod release;
 #[cfg(test)]
@@ -34,15 +35,15 @@ use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
 pub(crate) use place::{Acquire, Admission, LeaveError, Leaving, Place};
-use refusal::Refusal;
+use questions::Questions;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// One try; the server has until the moment given to answer it.
     OneTry { answer_by: Instant },
-    /// Until a moment.
-    Until(Instant),
+    /// Until a moment; the time counts from when the caller asked.
+    Until { asked: Instant, deadline: Instant },
     /// Without limit.
     Forever,
 }
@@ -51,7 +52,7 @@ impl Patience {
     fn deadline(self) -> Option<Instant> {
         match self {
             Patience::OneTry { answer_by } => Some(answer_by),
-            Patience::Until(deadline) => Some(deadline),
+            Patience::Until { deadline, .. } => Some(deadline),
             Patience::Forever => None,
         }
     }
@@ -96,6 +97,7 @@ pub(crate) struct Queue {
     /// Locks of this process alone: a forked child has its own.
     local: bool,
     hand_over: HandOver,
+    questions: Questions,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -116,12 +118,16 @@ impl Queue {
         hand_over: HandOver,
         watch: Option<Arc<Watch>>,
     ) -> Arc<Queue> {
+        if let Some(watch) = &watch {
+            watch.count_connections_of(&backend);
+        }
         Arc::new(Queue {
             local: backend.is_local(),
             hand_over,
             backend,
             io,
             watch,
+            questions: Questions::new(),
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 next_id: 0,
@@ -262,9 +268,7 @@ impl Queue {
         for waiting in granted {
             let _ = waiting.reply.send(Ok(vitality.clone()));
         }
-        for waiting in refused {
-            self.refuse(key, waiting, Refusal::HeldHere);
-        }
+        self.refuse_all(key, refused);
     }
 
     /// The first request for a name that nobody in this process holds or waits for.
@@ -408,9 +412,7 @@ impl Queue {
                     // Whoever is gone meanwhile still has its place, and leaving the place gives back.
                     let _ = waiting.reply.send(Ok(vitality.clone()));
                 }
-                for waiting in refused {
-                    self.refuse(key, waiting, Refusal::HeldHere);
-                }
+                self.refuse_all(key, refused);
             }
             Err(nobody) => {
                 drop(table);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 use super::Queue;
-use super::line::{self, State, Waiting};
+use super::line::{self, Entry, State, Waiting};
 use crate::backend::{Errand, Progress, Trouble};
 use crate::error::Holder;
 use crate::key::ServerKey;
@@ -18,7 +18,11 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Why a caller does not get the lock.
 #[derive(Clone)]
 pub(super) enum Refusal {
-    HeldHere,
+    HeldHere {
+        since: Option<Instant>,
+        /// How many are in line.
+        waiting: usize,
+    },
     HeldElsewhere {
         /// The server said so just now, to this very request.
         asked_now: bool,
@@ -49,7 +53,7 @@ impl Queue {
                     Refusal::Trouble(trouble) => {
                         watch.has_trouble(waiting.caller.id, &trouble.reason);
                     }
-                    Refusal::HeldHere | Refusal::HeldElsewhere { .. } => {
+                    Refusal::HeldHere { .. } | Refusal::HeldElsewhere { .. } => {
                         watch.waits(waiting.caller.id, false);
                     }
                 }
@@ -78,7 +82,7 @@ impl Queue {
             return;
         };
         let refusal = match &entry.state {
-            State::Held { .. } => Refusal::HeldHere,
+            State::Held { .. } => entry.held_here(),
             State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
             State::Taking(errand) => match errand.progress() {
                 // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
@@ -118,12 +122,35 @@ impl Queue {
         }
     }
 
+    /// Tells those who came for one try that others of this process have the lock.
+    pub(super) fn refuse_all(self: &Arc<Self>, key: &ServerKey, refused: Vec<Waiting>) {
+        if refused.is_empty() {
+            return;
+        }
+        let table = self.table();
+        // Given back meanwhile: it was held, and nobody knows since when.
+        let refusal = table.entries.get(key).map(Entry::held_here);
+        drop(table);
+        let refusal = refusal.unwrap_or(Refusal::HeldHere {
+            since: None,
+            waiting: 0,
+        });
+        for waiting in refused {
+            self.refuse(key, waiting, refusal.clone());
+        }
+    }
+
     /// Tells a caller, who stands in no line any more, why it does not get the lock.
     pub(super) fn refuse(self: &Arc<Self>, key: &ServerKey, waiting: Waiting, refusal: Refusal) {
         let (ask, asked_now) = match refusal {
-            Refusal::HeldHere => {
+            Refusal::HeldHere {
+                since,
+                waiting: line,
+            } => {
                 let here = Holder {
                     this_process: true,
+                    held_for: since.map(|since| since.elapsed()),
+                    waiting: u64::try_from(line).ok(),
                     ..Holder::default()
                 };
                 return self.deny_busy(waiting, Some(here));
@@ -139,8 +166,12 @@ impl Queue {
         let queue = self.clone();
         let key = key.clone();
         self.spawn(async move {
-            match time::timeout(ANSWERS_WITHIN, queue.backend.holder(&key)).await {
-                Ok(Ok(holder)) => queue.deny_busy(waiting, holder),
+            let asked = queue.questions.ask(&*queue.backend, &key);
+            match time::timeout(ANSWERS_WITHIN, asked).await {
+                Ok(Ok(holder)) => {
+                    let holder = holder.map(|holder| queue.with_own_line(&key, holder));
+                    queue.deny_busy(waiting, holder);
+                }
                 // The server has said that it is busy, to this request; only the name is missing.
                 Ok(Err(_)) | Err(_) if asked_now => queue.deny_busy(waiting, None),
                 Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
@@ -153,5 +184,16 @@ impl Queue {
                 }
             }
         });
+    }
+
+    /// The server's word on who waits, with the callers of this process in place of their one session.
+    fn with_own_line(&self, key: &ServerKey, holder: Holder) -> Holder {
+        let table = self.table();
+        let line = table.entries.get(key).map_or(0, |entry| entry.line.len());
+        let line = u64::try_from(line).unwrap_or(u64::MAX);
+        Holder {
+            waiting: holder.waiting.map(|others| others.saturating_add(line)),
+            ..holder
+        }
     }
 }

@@ -138,6 +138,14 @@ fn request<'a>(key: &'a Key, name: &'a ServerKey) -> Request<'a> {
     }
 }
 
+fn until(time: Duration) -> Patience {
+    let asked = Instant::now();
+    Patience::Until {
+        asked,
+        deadline: asked + time,
+    }
+}
+
 fn caller(id: u64) -> Caller {
     Caller {
         id,
@@ -252,7 +260,7 @@ fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
     };
     let (queue, _) = queue(io(), Box::new(once));
     let (place, _) = granted(&queue);
-    let deadline = Patience::Until(Instant::now() + Duration::from_millis(100));
+    let deadline = until(Duration::from_millis(100));
     let Ok(Admission::Waiting(second)) = ask(&queue, Mode::Exclusive, deadline) else {
         panic!("the lock is held");
     };
@@ -372,4 +380,68 @@ fn whoever_the_server_told_busy_is_not_told_of_an_outage_for_want_of_a_name() {
         panic!("nobody knows of the lock yet");
     };
     assert!(matches!(block_on(acquire), Err(Error::Busy(_))));
+}
+
+/// Answers one question at a time, and none of them fast.
+#[derive(Default)]
+struct Slow(tokio::sync::Mutex<()>);
+
+impl Backend for Slow {
+    fn server_key(&self, key: &Key) -> ServerKey {
+        ServerKey::Name(key.text().clone())
+    }
+
+    fn shared_mode(&self) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
+        async move {
+            errand.report(Progress::Busy);
+            errand.called_off().await;
+            Taken::CalledOff
+        }
+        .boxed()
+    }
+
+    fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
+
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+        async {
+            let _turn = self.0.lock().await;
+            time::sleep(Duration::from_millis(20)).await;
+            Ok(Some(Holder::default()))
+        }
+        .boxed()
+    }
+
+    fn close(&self, _: &str) {}
+}
+
+/// The answers to all of them would take ten seconds, and a caller waits one.
+#[test]
+fn many_who_give_up_at_once_are_all_told_busy() {
+    let queue = Queue::new(Arc::new(Slow::default()), io(), hand_over(0), None);
+    let asked = Instant::now();
+    let deadline = asked + Duration::from_millis(50);
+    let waits: Vec<Acquire> = (0..500)
+        .map(|number| {
+            let key = Key::new(format!("key {number}")).expect("a good key");
+            let joined = queue.join(&Request {
+                name_holder: true,
+                patience: Patience::Until { asked, deadline },
+                ..request(&key, &queue.backend.server_key(&key))
+            });
+            match joined {
+                Ok(Admission::Waiting(acquire)) => acquire,
+                _ => panic!("the scripted backend takes nothing on the spot"),
+            }
+        })
+        .collect();
+    for acquire in waits {
+        let refused = block_on(acquire).err().expect("nobody gets the lock");
+        assert!(refused.is_busy(), "{refused}");
+    }
 }

@@ -11,6 +11,7 @@ fn a_node_is_refused_and_two_nodes_do_not_exclude() {
     for node in 0..3 {
         let told = refusal(&cluster.url(node));
         assert!(told.contains("Galera"), "{told}");
+        assert!(told.contains("strategy=lease"), "{told}");
         assert!(told.contains("allow=galera"), "{told}");
     }
     // Why: allowed, both nodes grant the same lock.

@@ -1,6 +1,7 @@
 //! dlock behind poolers, in clusters, and when a standby takes over, on real ones.
 
 mod galera;
+mod leases;
 mod pooler;
 mod releases;
 mod takeover;

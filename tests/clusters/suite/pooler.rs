@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dlock::{Hazard, Locker};
+use dlock::{Config, Hazard, Locker};
 use xtask::servers::{Kind, PgBouncer, Pooling, Server};
 
 use crate::{SOON, is_told_lost, refusal, watchful};
@@ -15,6 +15,7 @@ fn in_transaction_mode_it_is_refused_by_the_proof() {
         let told = refusal(&pooler.url());
         assert!(told.contains("transaction pooler"), "{told}");
         assert!(told.contains("session mode"), "{told}");
+        assert!(told.contains("strategy=lease"), "{told}");
     }
 }
 
@@ -56,13 +57,13 @@ fn its_end_loses_the_holds() {
     assert!(guard.unwrap().is_held());
 }
 
-/// What passes the start by permission is found out by the heartbeat: the sessions are not one's own.
+/// With the heartbeats of the defaults: frequent ones find out during the start already that the sessions are not one's own.
 #[test]
 fn in_transaction_mode_allowed_by_name_it_is_reported_as_a_hazard() {
     let server = Server::start(Kind::Postgres).unwrap();
     let pooler = PgBouncer::start(&server, Pooling::Transaction).unwrap();
-    let config = watchful(&pooler.url()).allow(Hazard::NoExclusion);
-    let locker = Locker::connect_blocking(config).unwrap();
+    let config = Config::from_dsn(&pooler.url()).unwrap();
+    let locker = Locker::connect_blocking(config.allow(Hazard::NoExclusion)).unwrap();
     let capabilities = locker.capabilities();
     assert!(
         capabilities.found.contains(&Hazard::NoExclusion),

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dlock::{Busy, Error, Lock, Timeout};
+use dlock::{Busy, Error, Lock, Locker, Timeout};
 
 use crate::place::Place;
-use crate::site::{SOON, Site};
+use crate::site::{SOON, Site, until};
 
 /// What a wait may take longer than asked, on a busy machine.
 const LATE: Duration = Duration::from_secs(10);
@@ -146,10 +146,74 @@ pub(crate) fn busy_names_this_process(site: &Site) {
     for timeout in [Duration::ZERO, Duration::from_millis(100)] {
         let lock = site.lock(&locker, "mine").timeout(timeout);
         let busy = busy(lock.acquire_blocking().unwrap_err());
-        assert!(busy.holder.is_some_and(|holder| holder.this_process));
+        let holder = busy.holder.expect("this very process");
+        assert!(holder.this_process);
+        assert!(holder.held_for.is_some_and(|held| held < SOON));
+        assert_eq!(holder.waiting, Some(0));
         assert!(busy.waited >= timeout && busy.waited < SOON);
     }
     drop(guard);
+}
+
+pub(crate) fn busy_counts_those_who_wait_in_this_process(site: &Site) {
+    let locker = site.locker();
+    let guard = site.lock(&locker, "crowded").acquire_blocking().unwrap();
+    thread::sleep(Duration::from_millis(5));
+    crowd(site, &locker, "crowded", 2, || {
+        let lock = site.lock(&locker, "crowded").timeout(0);
+        // They line up on threads of their own.
+        until("both are in line", || {
+            let error = lock.acquire_blocking().unwrap_err();
+            let message = error.to_string();
+            let holder = busy(error).holder.expect("this very process");
+            assert!(holder.held_for >= Some(Duration::from_millis(5)));
+            holder.waiting == Some(2) && message.ends_with("; 2 others wait")
+        });
+        guard.release_blocking().expect("held to the end");
+    });
+}
+
+pub(crate) fn busy_counts_those_who_wait_in_other_processes(site: &Site) {
+    let (holder, waiter, locker) = (site.locker(), site.locker(), site.locker());
+    let guard = site.lock(&holder, "crowded").acquire_blocking().unwrap();
+    // Two callers of one locker are one session on the server.
+    crowd(site, &waiter, "crowded", 2, || {
+        site.until_waiting(1);
+        let told = |timeout: Duration| {
+            let lock = site.lock(&locker, "crowded").timeout(timeout);
+            let holder = busy(lock.acquire_blocking().unwrap_err()).holder;
+            holder.expect("the server can tell")
+        };
+        until("they wait, or nobody can tell", || {
+            told(Duration::ZERO).waiting != Some(0)
+        });
+        for timeout in [Duration::ZERO, Duration::from_millis(200)] {
+            let holder = told(timeout);
+            let told = match site.place() {
+                // It does not say for which lock a session waits.
+                Place::MariaDb => None,
+                _ => Some(1),
+            };
+            assert_eq!(holder.waiting, told);
+            match site.place() {
+                Place::Postgres => assert!(holder.connected_for > Some(Duration::ZERO)),
+                Place::Memory => assert!(holder.held_for > Some(Duration::ZERO)),
+                _ => {}
+            }
+        }
+        guard.release_blocking().expect("held to the end");
+    });
+}
+
+/// Does something while so many callers wait for a lock; they get it then, one behind the other.
+fn crowd(site: &Site, locker: &Locker, key: &str, callers: usize, meanwhile: impl FnOnce()) {
+    thread::scope(|scope| {
+        for _ in 0..callers {
+            let lock = site.lock(locker, key).timeout(60);
+            scope.spawn(move || drop(lock.acquire_blocking().expect("its turn")));
+        }
+        meanwhile();
+    });
 }
 
 fn busy(error: Error) -> Busy {

@@ -128,6 +128,31 @@ pub(crate) fn a_killed_waiting_session_does_not_end_the_wait(site: &Site) {
     });
 }
 
+pub(crate) fn several_locks_are_not_handed_out_when_one_was_lost_in_the_wait(site: &Site) {
+    let (locker, other) = (
+        site.locker_of(watchful(site.config())),
+        site.locker_of(site.config()),
+    );
+    let both = locker.lock_all([site.key("one"), site.key("other")]);
+    let guard = both.acquire_blocking().unwrap();
+    let last = guard.keys().last().expect("two keys").to_owned();
+    guard.release_blocking().unwrap();
+    let kept = other.lock(last).acquire_blocking().unwrap();
+    // On the session that will have the first of the two.
+    let witness = site.lock(&locker, "witness").acquire_blocking().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| both.timeout(SOON).acquire_blocking());
+        site.until_waiting(1);
+        site.admin().kill(holder(site, "witness"));
+        is_told_lost(witness);
+        kept.release_blocking().expect("held to the end");
+        let error = waiting.join().unwrap().expect_err("the first is lost");
+        assert!(error.is_lost(), "{error}");
+    });
+    works_again(site, &locker, "one");
+    works_again(site, &locker, "other");
+}
+
 /// Tells when it is dropped.
 struct Body(Arc<AtomicBool>);
 

@@ -58,6 +58,8 @@ table::contract! {
         a_wait_behind_this_process_is_never_shorter_than_asked: everywhere,
         busy_names_the_program_and_the_session_that_holds: sessions,
         busy_names_this_process: everywhere,
+        busy_counts_those_who_wait_in_this_process: everywhere,
+        busy_counts_those_who_wait_in_other_processes: everywhere,
     }
     order {
         a_process_serves_its_requests_in_order: everywhere,
@@ -105,6 +107,7 @@ table::contract! {
         s5_a_killed_session_is_noticed_without_traffic: postgres,
         s5_a_release_after_the_session_was_killed_says_lost: sessions,
         a_killed_waiting_session_does_not_end_the_wait: sessions,
+        several_locks_are_not_handed_out_when_one_was_lost_in_the_wait: sessions,
         a_loss_stops_a_body_that_waits_for_something_else: sessions,
         a_body_that_outran_the_loss_does_not_count: sessions,
         a_finished_body_is_dropped_before_the_lock_goes: everywhere,
@@ -125,6 +128,7 @@ table::contract! {
         observers_hear_of_a_wait_and_its_end: servers,
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
+        observers_hear_how_many_connections_are_open: servers,
     }
     validity {
         a_cut_off_holder_is_told_before_others_get_in: servers,
@@ -171,11 +175,11 @@ table::contract! {
         b4_a_locker_does_not_kick_itself: everywhere,
     }
     schemes {
-        a_scheme_takes_the_lock_of_another_library: servers,
-        keys_that_meet_on_the_server_meet_in_the_line: servers,
+        a_scheme_takes_the_lock_of_another_library: sessions,
+        keys_that_meet_on_the_server_meet_in_the_line: sessions,
         an_integer_is_its_digits_where_a_scheme_knows_only_text: everywhere,
-        a_scheme_of_ones_own_serves_a_whole_locker: servers,
-        what_a_scheme_cannot_express_is_refused_by_its_rule: servers,
+        a_scheme_of_ones_own_serves_a_whole_locker: sessions,
+        what_a_scheme_cannot_express_is_refused_by_its_rule: sessions,
     }
     shutdown {
         shutdown_sends_the_waiters_away: everywhere,

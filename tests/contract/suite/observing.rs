@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use dlock::observer::{Acquired, Failed, Loss, Observer, Outage, Released, Wait};
+use dlock::observer::{Acquired, Counts, Failed, Loss, Observer, Outage, Released, Wait};
 use dlock::{Config, Locker};
 
 use crate::site::{SOON, Site, until};
@@ -169,4 +169,40 @@ pub(crate) fn an_unlimited_wait_tells_observers_of_the_outage(site: &Site) {
         hears(&heard, "released", "outage");
     });
     hears_nothing_more(&locker, &heard);
+}
+
+/// Sends on how many connections keep and wait.
+struct Counter(Sender<(usize, usize)>);
+
+impl Observer for Counter {
+    fn on_counts(&self, counts: &Counts) {
+        // The test may have ended.
+        let _ = self
+            .0
+            .send((counts.keeper_connections, counts.waiter_connections));
+    }
+}
+
+pub(crate) fn observers_hear_how_many_connections_are_open(site: &Site) {
+    let (counter, counts) = channel();
+    let other = site.locker();
+    let locker = site.locker_of(site.config().observer(Counter(counter)));
+    let hears = |wanted| while counts.recv_timeout(SOON).expect("a count") != wanted {};
+    // The proof has left the first waiter.
+    let guard = site.lock(&locker, "kept").acquire_blocking().unwrap();
+    hears((1, 1));
+    let keys = ["one", "two"];
+    let there = keys.map(|key| site.lock(&other, key).acquire_blocking().unwrap());
+    thread::scope(|scope| {
+        for key in keys {
+            let lock = site.lock(&locker, key).timeout(60);
+            scope.spawn(move || drop(lock.acquire_blocking().expect("its turn")));
+        }
+        site.until_waiting(2);
+        hears((1, 2));
+        there.into_iter().for_each(drop);
+    });
+    drop(guard);
+    locker.shutdown_blocking(SOON);
+    hears((0, 0));
 }

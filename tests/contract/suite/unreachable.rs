@@ -21,7 +21,7 @@ fn through(site: &Site, proxy: &Proxy) -> Locker {
     if site.place().is_lease() {
         // A statement that the network kept back can take the lock when nobody is there to hear of it: that lasts for a
         // ttl, which must end before the test's patience.
-        config = config.ttl(Duration::from_secs(6));
+        config = config.ttl(Duration::from_secs(15));
     }
     site.locker_of(config)
 }

@@ -84,8 +84,11 @@ fn is_out_of_reach(scene: &Scene, it: &Request, at: Moment) -> bool {
     }
     !scene.requests.iter().any(|other| {
         let until = other.ended.as_ref().map_or(scene.end, |(at, _)| *at);
+        // Who takes several may have this one already while it waits for another.
+        let has = other.acquired.is_some_and(|(from, _)| from <= at)
+            || other.keys.len() > 1 && other.asked <= at && other.op != it.op;
         other.process == it.process
-            && other.acquired.is_some_and(|(from, _)| from <= at)
+            && has
             && until >= it.asked
             && other.keys.iter().any(|key| it.keys.contains(key))
     })

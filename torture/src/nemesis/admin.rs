@@ -163,32 +163,37 @@ impl Admin {
         }
     }
 
-    /// What the server has of the workers: sessions, and locks where it can tell.
-    pub(super) fn left(&mut self) -> Result<Vec<(String, usize)>> {
-        if self.kind == Kind::Postgres {
-            let rows = self.ask(&format!(
-                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE usename = '{ACCOUNT}'),
-                    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted),
-                    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-            ))?;
-            let counts = rows.first().context("a row of counts")?;
-            let names = ["sessions", "advisory locks", "waiters"];
-            return names
-                .iter()
-                .zip(counts)
-                .map(|(name, count)| {
-                    let count = count.as_deref().context("a count")?.parse()?;
-                    Ok(((*name).to_owned(), count))
-                })
-                .collect();
+    /// What the server has of the workers' locks, where it can tell: granted, and waited for.
+    pub(super) fn locks(&mut self) -> Result<Vec<(String, usize)>> {
+        if self.kind != Kind::Postgres {
+            return Ok(Vec::new());
         }
-        // Named locks belong to sessions, and waits too.
-        let rows = self.ask("SHOW FULL PROCESSLIST")?;
+        let rows = self.ask(
+            "SELECT count(*) FILTER (WHERE granted), count(*) FILTER (WHERE NOT granted)
+             FROM pg_locks WHERE locktype = 'advisory'",
+        )?;
+        let counts = rows.first().context("a row of counts")?;
+        let names = ["advisory locks", "waiters"];
+        let counted = |(name, count): (&str, &Option<String>)| {
+            let count = count.as_deref().context("a count")?.parse()?;
+            Ok((name.to_owned(), count))
+        };
+        names.into_iter().zip(counts).map(counted).collect()
+    }
+
+    /// How many sessions the server has of the workers.
+    pub(super) fn sessions(&mut self) -> Result<usize> {
+        let (sql, column) = if self.kind == Kind::Postgres {
+            ("SELECT usename FROM pg_stat_activity", 0)
+        } else {
+            ("SHOW FULL PROCESSLIST", 1)
+        };
+        let rows = self.ask(sql)?;
         let ours = rows.iter().filter(|row| {
-            let user = row.get(1).and_then(Option::as_deref);
+            let user = row.get(column).and_then(Option::as_deref);
             user == Some(ACCOUNT)
         });
-        Ok(vec![("sessions".to_owned(), ours.count())])
+        Ok(ours.count())
     }
 }
 

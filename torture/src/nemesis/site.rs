@@ -80,27 +80,44 @@ impl Site {
         }
     }
 
-    /// What is still there when every worker has left: sessions, locks of the server, and keys that cannot be taken. What
-    /// dead connections have left may stay for as long as the limit.
+    /// What is still there when every worker has left. What dead connections have left may stay for as long as the limit:
+    /// no lock and no waiter may stay longer, also behind a half-open connection. Sessions are counted when the network has
+    /// given such connections up: one that was cut off before its limit could be set has none, and holds nothing.
     pub(super) fn what_is_left(&mut self, orders: &Orders) -> Result<Vec<(String, usize)>> {
-        let direct = match self {
-            Site::Server(networked) => {
-                format!("{}?{}", networked.server.url(), orders.dsn_options())
-            }
-            Site::File(path) => format!("sqlite:{}?{}", path.display(), orders.dsn_options()),
-        };
         let mut left = Vec::new();
         if let Site::Server(networked) = self {
-            let deadline = Instant::now() + Duration::from_secs(LIMIT + 5);
-            loop {
-                left = networked.admin.left()?;
-                let nothing = left.iter().all(|(_, count)| *count == 0);
-                if nothing || Instant::now() > deadline {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(100));
-            }
+            let admin = &mut networked.admin;
+            left = until(|| {
+                let locks = admin.locks()?;
+                let none = locks.iter().all(|(_, count)| *count == 0);
+                Ok((none, locks))
+            })?;
         }
+        left.push((
+            "keys that nobody can take".to_owned(),
+            self.untakeable(orders)?,
+        ));
+        if let Site::Server(networked) = self {
+            for proxy in &networked.proxies {
+                proxy.cut();
+            }
+            let admin = &mut networked.admin;
+            let sessions = until(|| {
+                let sessions = admin.sessions()?;
+                Ok((sessions == 0, sessions))
+            })?;
+            left.push(("sessions".to_owned(), sessions));
+        }
+        Ok(left)
+    }
+
+    /// How many keys cannot be taken by somebody who comes without a fault on the way.
+    fn untakeable(&self, orders: &Orders) -> Result<usize> {
+        let options = orders.dsn_options();
+        let direct = match self {
+            Site::Server(networked) => format!("{}?{options}", networked.server.url()),
+            Site::File(path) => format!("sqlite:{}?{options}", path.display()),
+        };
         let locker = Locker::connect_blocking(Config::from_dsn(&direct)?)
             .context("nobody can connect when every worker has left")?;
         let patience = recovery::bound(&orders.setting(String::new())) / SECOND;
@@ -113,8 +130,19 @@ impl Site {
             }
         }
         locker.shutdown_blocking(Duration::from_secs(5));
-        left.push(("keys that nobody can take".to_owned(), untakeable));
-        Ok(left)
+        Ok(untakeable)
+    }
+}
+
+/// Looks until nothing is left, or what is left has had its time; gives the last look.
+fn until<T>(mut look: impl FnMut() -> Result<(bool, T)>) -> Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(LIMIT + 5);
+    loop {
+        let (nothing, seen) = look()?;
+        if nothing || Instant::now() > deadline {
+            return Ok(seen);
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn drop_wait(errand: &Errand<'_>, plan: &Plan) {
 }
 
 async fn work(errand: &Errand<'_>, plan: &Plan, guard: &Guard) {
-    if !errand.acquired(None, || guard.is_held()) {
+    if !errand.acquired(guard.fencing_token(), || guard.is_held()) {
         return;
     }
     for pause in errand.pauses(plan) {
@@ -84,7 +84,7 @@ async fn work(errand: &Errand<'_>, plan: &Plan, guard: &Guard) {
 pub(super) fn hold_blocking(errand: &Errand<'_>, plan: &Plan) {
     match lock(errand, plan).acquire_blocking() {
         Ok(guard) => {
-            if errand.acquired(None, || guard.is_held()) {
+            if errand.acquired(guard.fencing_token(), || guard.is_held()) {
                 for pause in errand.pauses(plan) {
                     thread::sleep(pause);
                     if !errand.step(|| guard.is_held()) {

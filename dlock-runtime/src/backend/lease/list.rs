@@ -21,6 +21,7 @@ pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockI
     if !row.is_free() && !row.owner.is_empty() {
         let mut party = party(&row.owner, Some(&row.program), Mode::Exclusive, nonce);
         party.lasts = Some(between(acquired_at, row.now));
+        party.who.held_for = party.lasts;
         info.holders.push(party);
     }
     if !row.is_free() {
@@ -72,8 +73,8 @@ pub(super) fn holder(owner: &str, program: &str, nonce: &str) -> Holder {
             Some(owner_name) if owner != REVOKED => format!("owner {owner_name}"),
             _ => "revoked".to_owned(),
         }),
-        session: None,
         this_process: owner.contains(nonce),
+        ..Holder::default()
     }
 }
 

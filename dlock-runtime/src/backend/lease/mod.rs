@@ -247,7 +247,15 @@ impl<S: Store> Backend for Leases<S> {
                 Some((owner, reader)) if row.owner.is_empty() => (owner, &reader.2),
                 _ => (&row.owner, &row.program),
             };
-            Ok(Some(list::holder(owner, program, &self.mark())))
+            let ours = self.mark();
+            let others = row
+                .waiters
+                .iter()
+                .filter(|(owner, waiter)| waiter.1 > row.now && !owner.contains(&ours));
+            Ok(Some(Holder {
+                waiting: u64::try_from(others.count()).ok(),
+                ..list::holder(owner, program, &ours)
+            }))
         }
         .boxed()
     }

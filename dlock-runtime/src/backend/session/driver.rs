@@ -118,16 +118,22 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// that it was.
     fn check(&self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Who holds the lock, where the server can tell.
+    /// The server's number for the session.
+    fn id(&self) -> i64;
+
+    /// Who holds the lock, and how many wait for it besides `own`, the sessions of this process: where the server can
+    /// tell.
     fn holder(
         &self,
         key: &ServerKey,
+        own: &[i64],
     ) -> impl Future<Output = Result<Option<Holder>, DriverError>> + Send;
 
-    /// The locks in use, or the one of that name, without the sentinels of sessions.
+    /// The locks in use, or the one of that name, without the sentinels of sessions. `own` are this process's sessions.
     fn list(
         &self,
         only: Option<&ServerKey>,
+        own: &[i64],
     ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
 
     /// Ends another session of the server, if it still holds the lock as far as that can be asked with the same statement. One

@@ -69,6 +69,11 @@ impl<D: Driver> Keeper<D> {
         live.vitality().stands().then_some(live)
     }
 
+    /// Whether there is a connection. Wakes nobody.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&*self.lock(), Present::Open(live) if live.vitality().stands_quietly())
+    }
+
     /// The connection, opened anew if need be.
     ///
     /// The attempt is a task of its own: it goes on when the caller gives up, so that callers with little patience

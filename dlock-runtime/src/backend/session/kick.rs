@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::driver::{Driver, DriverError, Listed, Session};
 use super::keeper::Keeper;
 use super::live::Live;
+use super::waiters::Waiters;
 use crate::backend::{NotKicked, Trouble, Untold};
 use crate::error::Unsupported;
 use crate::key::ServerKey;
@@ -14,6 +15,7 @@ use crate::listing::{LockInfo, Party};
 pub(super) async fn list<S: Session>(
     live: &Live<S>,
     only: Option<&ServerKey>,
+    mut own: Vec<i64>,
 ) -> Result<Vec<LockInfo>, Untold> {
     let untold = |remedy| {
         Err(Untold::Unsupported(Unsupported {
@@ -21,7 +23,8 @@ pub(super) async fn list<S: Session>(
             remedy,
         }))
     };
-    match live.ask(live.session().list(only)).await {
+    own.push(live.session().id());
+    match live.ask(live.session().list(only, &own)).await {
         Ok(Listed::Locks(locks)) => Ok(locks),
         Ok(Listed::Untold { remedy }) => untold(remedy),
         Err(DriverError::Refused { code, message, .. }) => {
@@ -36,12 +39,13 @@ pub(super) async fn list<S: Session>(
 /// Ends the sessions that hold the lock. Without `force` only those that hold nothing else.
 pub(super) async fn kick<D: Driver>(
     keeper: Arc<Keeper<D>>,
+    waiters: Arc<Waiters<D>>,
     key: ServerKey,
     force: bool,
 ) -> Result<Vec<Party>, NotKicked> {
     let live = keeper.get().await.map_err(Untold::Trouble)?;
     // Whoever forces it need not see what else ends.
-    let locks = list(&live, force.then_some(&key)).await?;
+    let locks = list(&live, force.then_some(&key), waiters.out()).await?;
     let (wanted, others): (Vec<_>, Vec<_>) =
         locks.into_iter().partition(|lock| lock.server_key == key);
     let holders: Vec<Party> = wanted.into_iter().flat_map(|lock| lock.holders).collect();

@@ -17,7 +17,6 @@ pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod proof;
-mod roll;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -29,7 +28,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
+use super::{
+    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold,
+};
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
@@ -183,7 +184,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
                 source: None,
             })?;
             let key = key.clone();
-            let asked = async move { keeper.ask(keeper.session().holder(&key)).await };
+            let mut own = self.waiters.out();
+            own.push(keeper.session().id());
+            let asked = async move { keeper.ask(keeper.session().holder(&key, &own)).await };
             match to_its_end(asked).await {
                 Ok(holder) => Ok(holder),
                 // The server answered, though not the question.
@@ -198,10 +201,10 @@ impl<D: Driver> Backend for SessionLocks<D> {
         &'a self,
         only: Option<&'a ServerKey>,
     ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
-        let (keeper, only) = (self.keeper.clone(), only.cloned());
+        let (keeper, waiters, only) = (self.keeper.clone(), self.waiters.clone(), only.cloned());
         let asked = async move {
             let live = keeper.get().await.map_err(Untold::Trouble)?;
-            kick::list(&live, only.as_ref()).await
+            kick::list(&live, only.as_ref(), waiters.out()).await
         };
         to_its_end(asked).boxed()
     }
@@ -211,7 +214,15 @@ impl<D: Driver> Backend for SessionLocks<D> {
         key: &'a ServerKey,
         force: bool,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
-        to_its_end(kick::kick(self.keeper.clone(), key.clone(), force)).boxed()
+        let (keeper, waiters) = (self.keeper.clone(), self.waiters.clone());
+        to_its_end(kick::kick(keeper, waiters, key.clone(), force)).boxed()
+    }
+
+    fn connections(&self) -> Connections {
+        Connections {
+            keepers: usize::from(self.keeper.is_open()),
+            waiters: self.waiters.count(),
+        }
     }
 
     fn close(&self, reason: &str) {

@@ -18,7 +18,8 @@ use super::{Limits, gone};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Mode, ServerKey};
 
-const SESSION_MODE: &str = "connect to the server itself, or through a pooler in session mode";
+const SESSION_MODE: &str = "connect to the server itself, or through a pooler in session mode, or keep the locks as rows with \
+    strategy=lease";
 const ONE_SERVER: &str = "connect to one server, under a name of its own";
 const ROOM: &str = "free a connection, or raise the limit of the server or of this account: dlock needs two to start";
 

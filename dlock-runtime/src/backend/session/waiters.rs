@@ -141,6 +141,23 @@ impl<D: Driver> Waiters<D> {
         }
     }
 
+    /// The server's numbers for the connections that wait, or hold what they waited for.
+    pub(super) fn out(&self) -> Vec<i64> {
+        let pool = self.pool();
+        let out = pool.out.iter().filter_map(std::sync::Weak::upgrade);
+        out.map(|live| live.session().id()).collect()
+    }
+
+    /// How many connections there are, idle or not.
+    pub(super) fn count(&self) -> usize {
+        let pool = self.pool();
+        let out = pool.out.iter().filter_map(std::sync::Weak::upgrade);
+        let idle = pool.idle.iter().map(|(_, live)| live.clone());
+        out.chain(idle)
+            .filter(|live| live.vitality().stands_quietly())
+            .count()
+    }
+
     /// A connection comes back; it holds nothing.
     pub(super) fn put_back(self: &Arc<Self>, live: Arc<Live<D::Session>>) {
         let mut pool = self.pool();

@@ -59,7 +59,7 @@ impl Speech<'_> {
             program: program.clone().filter(|name| !name.is_empty()),
             client: client.clone(),
             session: session.as_deref().and_then(|session| session.parse().ok()),
-            this_process: false,
+            ..Holder::default()
         }))
     }
 }

@@ -15,20 +15,27 @@ const PROGRAMS: [&str; 2] = [
      FROM performance_schema.session_account_connect_attrs WHERE processlist_id = ?",
 ];
 
-pub(super) async fn of(session: &MySqlSession, name: &str) -> Result<Option<Holder>, DriverError> {
+pub(super) async fn of(
+    session: &MySqlSession,
+    name: &str,
+    own: &[i64],
+) -> Result<Option<Holder>, DriverError> {
     let Some(id) = session
         .value::<u64>("SELECT IS_USED_LOCK(?)", (name,))
         .await?
     else {
         return Ok(None);
     };
-    let client = client(session, id).await?;
+    let Processes { client, waiting } = processes(session, name, id, own).await?;
     let program = first(session, &PROGRAMS, id).await?;
     Ok(Some(Holder {
         program: program.map(|(name, process)| self::program(name, process)),
         client,
         session: i64::try_from(id).ok(),
-        this_process: i64::try_from(id).is_ok_and(|id| session.enrolled.is_fellow(id)),
+        this_process: i64::try_from(id).is_ok_and(|id| own.contains(&id)),
+        held_for: None,
+        connected_for: None,
+        waiting,
     }))
 }
 
@@ -41,11 +48,23 @@ pub(super) fn program(name: String, process: Option<String>) -> String {
     }
 }
 
-/// Where the session comes from, as far as the account may see it.
-///
+/// What the list of processes tells of a lock, as far as the account may see it.
+#[derive(Default)]
+struct Processes {
+    /// Where the holder comes from.
+    client: Option<String>,
+    /// How many sessions besides those of this process wait. `None`: some wait for a lock, and who can tell for which.
+    waiting: Option<u64>,
+}
+
 /// `SHOW`, and not the table `information_schema.processlist`: MariaDB 10.11 makes a table on disk to answer that one,
 /// and was seen to crash over it.
-async fn client(session: &MySqlSession, id: u64) -> Result<Option<String>, DriverError> {
+async fn processes(
+    session: &MySqlSession,
+    name: &str,
+    holder: u64,
+    own: &[i64],
+) -> Result<Processes, DriverError> {
     let asked = session
         .slot
         .run(|conn| conn.query::<Row, _>("SHOW PROCESSLIST"))
@@ -53,20 +72,41 @@ async fn client(session: &MySqlSession, id: u64) -> Result<Option<String>, Drive
     let rows = match asked {
         Ok(rows) => rows,
         // Not to be told is not an error.
-        Err(DriverError::Refused { .. }) => return Ok(None),
+        Err(DriverError::Refused { .. }) => return Ok(Processes::default()),
         Err(error @ DriverError::Gone { .. }) => return Err(error),
     };
+    let quoted = format!("'{name}'");
+    let mut seen = Processes {
+        client: None,
+        waiting: Some(0),
+    };
     for row in rows {
-        if column::<u64>(&row, 0)? == Some(id) {
-            let user: Option<String> = column(&row, 1)?;
-            let host: Option<String> = column(&row, 2)?;
-            return Ok(match (user, host) {
+        let Some(id) = column::<u64>(&row, 0)? else {
+            continue;
+        };
+        if id == holder {
+            let (user, host): (Option<String>, Option<String>) =
+                (column(&row, 1)?, column(&row, 2)?);
+            seen.client = match (user, host) {
                 (Some(user), Some(host)) => Some(format!("{user}@{host}")),
                 (user, _) => user,
-            });
+            };
+        }
+        let is_own = i64::try_from(id).is_ok_and(|id| own.contains(&id));
+        if is_own || column::<String>(&row, 6)?.as_deref() != Some("User lock") {
+            continue;
+        }
+        let statement: Option<String> = column(&row, 7)?;
+        match statement {
+            Some(statement) if statement.contains(&quoted) => {
+                seen.waiting = seen.waiting.map(|waiting| waiting + 1);
+            }
+            // Another name, in full. MariaDB shows `?` in its place, and so does MySQL without a log of statements.
+            Some(statement) if statement.contains('\'') => {}
+            _ => seen.waiting = None,
         }
     }
-    Ok(None)
+    Ok(seen)
 }
 
 /// The two columns of the first statement that answers with a value in the first.

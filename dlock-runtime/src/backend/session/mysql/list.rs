@@ -36,6 +36,7 @@ const PROGRAMS: &str = "SELECT PROCESSLIST_ID, MAX(IF(ATTR_NAME = 'program_name'
 pub(super) async fn read(
     session: &MySqlSession,
     only: Option<&ServerKey>,
+    own: &[i64],
 ) -> Result<Listed, DriverError> {
     let wanted = match only {
         Some(key) => Some(name(key, Mode::Exclusive)?),
@@ -58,7 +59,7 @@ pub(super) async fn read(
     for source in sources {
         match claims(session, source).await {
             Ok(claims) if claims.iter().any(|claim| claim.is_sentinel_of(session)) => {
-                return tell(session, claims, wanted).await;
+                return tell(session, claims, wanted, own).await;
             }
             // It does not know the lock that this session holds.
             Ok(_) => {}
@@ -73,7 +74,7 @@ pub(super) async fn read(
     match wanted {
         // One lock's holder everybody is told.
         Some(wanted) => {
-            let held = holder::of(session, wanted).await?;
+            let held = holder::of(session, wanted, own).await?;
             let key = ServerKey::Name(wanted.to_owned().into());
             let party = held.map(|who| (key, true, Party::new(who, Mode::Exclusive)));
             Ok(Listed::Locks(gather(Strategy::Session, party)))
@@ -119,6 +120,7 @@ async fn tell(
     session: &MySqlSession,
     mut claims: Vec<Claim>,
     wanted: Option<&str>,
+    own: &[i64],
 ) -> Result<Listed, DriverError> {
     claims.retain(|claim| match wanted {
         Some(wanted) => claim.name == wanted,
@@ -134,8 +136,8 @@ async fn tell(
                 program: programs.get(&claim.session).cloned(),
                 client: process.and_then(|process| process.client.clone()),
                 session: i64::try_from(claim.session).ok(),
-                this_process: i64::try_from(claim.session)
-                    .is_ok_and(|id| session.enrolled.is_fellow(id)),
+                this_process: i64::try_from(claim.session).is_ok_and(|id| own.contains(&id)),
+                ..Holder::default()
             };
             let mut party = Party::new(who, Mode::Exclusive);
             // The time of a session is that of its statement, which in a wait is the wait.

@@ -22,7 +22,6 @@ use super::driver::{
     Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
     SessionSettings, Wait,
 };
-use super::roll::{Enrolled, Roll};
 use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
 use crate::error::Holder;
@@ -50,7 +49,6 @@ pub(crate) struct MySqlDriver {
     settings: SessionSettings,
     /// Which of the two servers the first connection has reached: they compare names differently.
     flavor: OnceLock<Flavor>,
-    roll: Roll,
 }
 
 impl MySqlDriver {
@@ -69,7 +67,6 @@ impl MySqlDriver {
             endpoint,
             settings,
             flavor: OnceLock::new(),
-            roll: Roll::default(),
         }
     }
 
@@ -87,8 +84,6 @@ impl MySqlDriver {
         }
         Ok(MySqlSession {
             slot: Slot::new(conn),
-            // Connections have numbers of 63 bits at most in practice; one beyond is nobody's.
-            enrolled: self.roll.add(i64::try_from(facts.id).unwrap_or(-1)),
             facts,
         })
     }
@@ -134,7 +129,6 @@ impl Driver for MySqlDriver {
 pub(crate) struct MySqlSession {
     slot: Slot,
     facts: Facts,
-    enrolled: Enrolled,
 }
 
 impl MySqlSession {
@@ -372,12 +366,16 @@ impl Session for MySqlSession {
         })
     }
 
-    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
-        holder::of(self, name(key, Mode::Exclusive)?).await
+    fn id(&self) -> i64 {
+        i64::try_from(self.facts.id).unwrap_or(i64::MAX)
     }
 
-    async fn list(&self, only: Option<&ServerKey>) -> Result<Listed, DriverError> {
-        list::read(self, only).await
+    async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
+        holder::of(self, name(key, Mode::Exclusive)?, own).await
+    }
+
+    async fn list(&self, only: Option<&ServerKey>, own: &[i64]) -> Result<Listed, DriverError> {
+        list::read(self, only, own).await
     }
 
     async fn kill(&self, session: i64, _: &ServerKey) -> Result<(), DriverError> {

@@ -11,7 +11,7 @@ use crate::backend::session::driver::{ConnectError, DriverError, SessionSettings
 use crate::hazard::{Hazard, Hazards};
 
 const DIRECT: &str = "connect to a writable MySQL (5.7.8 or newer) or MariaDB (10.1.1 or newer) server \
-    that is not a node of a Galera cluster";
+    that is not a node of a Galera cluster, or keep the locks as rows with strategy=lease";
 
 /// The beginning of the names of sentinels.
 pub(super) const SENTINEL: &str = "dlock-sentinel:";

@@ -249,9 +249,9 @@ fn a_killed_session_is_seen_at_the_next_statement() {
 fn the_holder_is_named() {
     on_both(|server| async move {
         let (a, b, key) = (server.session().await, server.session().await, fresh_key());
-        assert_eq!(b.holder(&key).await.unwrap(), None);
+        assert_eq!(b.holder(&key, &[]).await.unwrap(), None);
         assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
-        let holder = b.holder(&key).await.unwrap().expect("a holder");
+        let holder = b.holder(&key, &[]).await.unwrap().expect("a holder");
         assert_eq!(holder.session, i64::try_from(a.facts.id).ok());
         assert!(!holder.this_process);
         let user: String = one(&a, "SELECT SUBSTRING_INDEX(USER(), '@', 1)").await;
@@ -267,11 +267,45 @@ fn the_holder_is_named() {
             assert_eq!(holder.program, is_plain.then_some(program));
         }
         assert!(
-            a.holder(&key)
+            a.holder(&key, &[a.id()])
                 .await
                 .unwrap()
                 .expect("a holder")
                 .this_process
         );
+    });
+}
+
+#[test]
+fn the_others_who_wait_are_counted_where_the_server_names_their_lock() {
+    on_both(|server| async move {
+        let (a, b, c) = (
+            server.session().await,
+            server.session().await,
+            server.session().await,
+        );
+        let key = fresh_key();
+        let (elsewhere, other_key) = (server.session().await, fresh_key());
+        assert!(c.try_lock(&other_key, Mode::Exclusive).await.unwrap());
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        let wait = b.wait_lock(&key, Mode::Exclusive, LONG);
+        let other_wait = elsewhere.wait_lock(&other_key, Mode::Exclusive, LONG);
+        let asked = async {
+            until_waiting(&a, b.facts.id).await;
+            until_waiting(&a, elsewhere.facts.id).await;
+            let all = c.holder(&key, &[]).await.unwrap().expect("a holder");
+            let others = c.holder(&key, &[b.id(), c.id()]).await.unwrap();
+            assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
+            assert!(c.unlock(&other_key, Mode::Exclusive).await.unwrap());
+            (all.waiting, others.expect("a holder").waiting)
+        };
+        let (granted, other, waiting) = futures_util::join!(wait, other_wait, asked);
+        assert_eq!(granted.unwrap(), Wait::Granted);
+        assert_eq!(other.unwrap(), Wait::Granted);
+        let told = match server.flavor {
+            Flavor::MySql => (Some(1), Some(0)),
+            Flavor::MariaDb => (None, None),
+        };
+        assert_eq!(waiting, told);
     });
 }

@@ -16,6 +16,7 @@ use crate::scheme::AdvisoryKey;
 pub(super) async fn read(
     session: &PostgresSession,
     only: Option<&ServerKey>,
+    own: &[i64],
 ) -> Result<Listed, DriverError> {
     let only = match only {
         Some(key) => Some(Place::of(&advisory_key(key)?)),
@@ -31,7 +32,7 @@ pub(super) async fn read(
             .client
             .query(statement, &[&class, &object, &space])
             .await?;
-        let parties = rows.iter().map(|row| party(session, row));
+        let parties = rows.iter().map(|row| party(row, own));
         parties
             .filter_map(Result::transpose)
             .collect::<Result<Vec<_>, Error>>()
@@ -107,7 +108,7 @@ fn signed(number: i64) -> i32 {
 }
 
 /// Somebody at a lock; `None`: a session of dlock at its sentinel.
-fn party(session: &PostgresSession, row: &Row) -> Result<Option<(ServerKey, bool, Party)>, Error> {
+fn party(row: &Row, own: &[i64]) -> Result<Option<(ServerKey, bool, Party)>, Error> {
     let pid: i32 = row.try_get(0)?;
     let place = Place {
         class: row.try_get(1)?,
@@ -130,11 +131,12 @@ fn party(session: &PostgresSession, row: &Row) -> Result<Option<(ServerKey, bool
         program: program.filter(|name| !name.is_empty()),
         client: row.try_get(7)?,
         session: Some(pid.into()),
-        this_process: session.enrolled.is_fellow(pid.into()),
+        this_process: own.contains(&pid.into()),
+        connected_for: micros(row.try_get(9)?),
+        ..Holder::default()
     };
     let mut party = Party::new(who, mode);
     party.lasts = micros(row.try_get(8)?);
-    party.connected_for = micros(row.try_get(9)?);
     Ok(Some((key, row.try_get(5)?, party)))
 }
 

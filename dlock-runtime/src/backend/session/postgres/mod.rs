@@ -22,7 +22,6 @@ use super::driver::{
     SessionSettings, Wait,
 };
 use super::ending::Ending;
-use super::roll::{Enrolled, Roll};
 use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
@@ -42,7 +41,6 @@ const TRIES: usize = 5;
 pub(crate) struct PostgresDriver {
     endpoint: Arc<PostgresEndpoint>,
     settings: SessionSettings,
-    roll: Roll,
 }
 
 impl PostgresDriver {
@@ -53,7 +51,6 @@ impl PostgresDriver {
         PostgresDriver {
             endpoint: Arc::new(endpoint),
             settings,
-            roll: Roll::default(),
         }
     }
 
@@ -86,7 +83,6 @@ impl PostgresDriver {
             statements: Statements::default(),
             #[cfg(test)]
             held_after_error: std::sync::atomic::AtomicUsize::new(0),
-            enrolled: self.roll.add(facts.pid.into()),
             facts,
         })
     }
@@ -139,7 +135,6 @@ pub(crate) struct PostgresSession {
     cancel_timeout: Duration,
     statements: Statements,
     facts: Facts,
-    enrolled: Enrolled,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
     /// How many waits have ended with an error and the lock: a test of that race must have met it.
@@ -459,28 +454,40 @@ impl Session for PostgresSession {
         })
     }
 
-    async fn holder(&self, key: &ServerKey) -> Result<Option<Holder>, DriverError> {
+    fn id(&self) -> i64 {
+        self.facts.pid.into()
+    }
+
+    async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
         let key = &advisory_key(key)?;
         let found = async {
             let statement = self.statements.of(key).holder.get(&self.client).await?;
-            let params = params(key, &[]);
+            let params = params(key, &[&own]);
             let Some(row) = self.client.query_opt(statement, &params).await? else {
                 return Ok(None);
             };
             let session: i32 = row.try_get(0)?;
+            let session = i64::from(session);
             let program: Option<String> = row.try_get(1)?;
+            let connected: Option<i64> = row.try_get(3)?;
+            let waiting: i64 = row.try_get(4)?;
             Ok(Some(Holder {
                 program: program.filter(|name| !name.is_empty()),
                 client: row.try_get(2)?,
-                session: Some(session.into()),
-                this_process: self.enrolled.is_fellow(session.into()),
+                session: Some(session),
+                this_process: own.contains(&session),
+                held_for: None,
+                connected_for: connected
+                    .and_then(|microseconds| u64::try_from(microseconds).ok())
+                    .map(Duration::from_micros),
+                waiting: u64::try_from(waiting).ok(),
             }))
         };
         found.await.map_err(|error| self.explain(error))
     }
 
-    async fn list(&self, only: Option<&ServerKey>) -> Result<Listed, DriverError> {
-        list::read(self, only).await
+    async fn list(&self, only: Option<&ServerKey>, own: &[i64]) -> Result<Listed, DriverError> {
+        list::read(self, only, own).await
     }
 
     async fn kill(&self, session: i64, key: &ServerKey) -> Result<(), DriverError> {

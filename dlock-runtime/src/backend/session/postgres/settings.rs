@@ -126,7 +126,8 @@ async fn read_back(client: &Client, class: i32) -> Result<Row, Error> {
                 coalesce(current_setting('tcp_user_timeout', true), '0')::int8,
                 current_setting('max_locks_per_transaction')::int8
                     * (current_setting('max_connections')::int8
-                    + current_setting('max_prepared_transactions')::int8)",
+                    + current_setting('max_prepared_transactions')::int8),
+                inet_server_addr() IS NULL",
             &[(&class, Type::INT4), (&object, Type::INT4)],
         )
         .await?;
@@ -151,6 +152,8 @@ struct ReadBack {
     keepalives: i64,
     user_timeout: i64,
     capacity: i64,
+    /// Whether the connection is a Unix socket where it reaches the server, which has neither of the two limits of TCP.
+    local: bool,
 }
 
 impl ReadBack {
@@ -167,6 +170,7 @@ impl ReadBack {
             keepalives: row.try_get(8)?,
             user_timeout: row.try_get(9)?,
             capacity: row.try_get(10)?,
+            local: row.try_get(11)?,
         })
     }
 
@@ -190,7 +194,6 @@ impl ReadBack {
             format!("idle_session_timeout stayed {idle_limit} ms when set to {limit} ms")
         } else if !limited.is_empty() {
             format!("the server kept a limit on our session: {limited} cannot be set to 0")
-        // 0 is the word for no limit, and for a connection that is not TCP.
         } else if *keepalives != 0 && *keepalives < limit {
             format!("tcp_keepalives_* give up after {keepalives} ms, before {limit} ms have passed")
         } else if *user_timeout != 0 && *user_timeout < limit {
@@ -227,6 +230,19 @@ impl ReadBack {
         if self.standby {
             let reason = "the server is a standby, whose locks exclude nobody on the primary";
             found.push((Hazard::Standby, reason.to_owned()));
+        }
+        // 0 is the word for no limit, and for a connection that is not TCP. `tcp_user_timeout` came with version 12, and
+        // is not to be had on every system.
+        if !self.local && (self.keepalives == 0 || self.user_timeout == 0) {
+            let names = match (self.keepalives, self.user_timeout) {
+                (0, 0) => "tcp_keepalives_* and tcp_user_timeout",
+                (0, _) => "tcp_keepalives_*",
+                _ => "tcp_user_timeout",
+            };
+            let reason = format!(
+                "{names} stayed 0 over TCP: the server would not end a connection whose other side has vanished"
+            );
+            found.push((Hazard::NoSocketLimit, reason));
         }
         allowed.accept(found, DIRECT)
     }
@@ -276,6 +292,7 @@ mod tests {
             keepalives: 30_000,
             user_timeout: 30_000,
             capacity: 6400,
+            local: false,
         }
     }
 
@@ -320,6 +337,7 @@ mod tests {
         let local = ReadBack {
             keepalives: 0,
             user_timeout: 0,
+            local: true,
             ..good()
         };
         assert!(local.judge(LIMIT, (1, 2), &Hazards::default()).is_ok());
@@ -358,6 +376,20 @@ mod tests {
                     ..good()
                 },
                 "tcp_keepalives",
+            ),
+            (
+                ReadBack {
+                    keepalives: 0,
+                    ..good()
+                },
+                "tcp_keepalives_* stayed 0 over TCP",
+            ),
+            (
+                ReadBack {
+                    user_timeout: 0,
+                    ..good()
+                },
+                "tcp_user_timeout stayed 0 over TCP",
             ),
             (
                 ReadBack {

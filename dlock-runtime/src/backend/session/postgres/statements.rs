@@ -144,17 +144,25 @@ macro_rules! of_keys {
                 $next,
                 "::text)"
             )),
-            // Without the right to see other users' sessions the address is NULL; a Unix socket has the port -1.
+            // Without the right to see other users' sessions the address and the start are NULL; a Unix socket has the
+            // port -1.
             holder: Cached::new(concat!(
-                "SELECT lock.pid, session.application_name,
-                    session.usename || coalesce('@' || host(session.client_addr),
-                        CASE WHEN session.client_port = -1 THEN '@[local]' END, '')
-                 FROM pg_locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
-                 WHERE lock.locktype = 'advisory' AND lock.granted
-                   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                   AND ",
+                "WITH locks AS (
+                    SELECT lock.pid, lock.granted FROM pg_locks AS lock
+                    WHERE lock.locktype = 'advisory'
+                      AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND ",
                 $is_key,
-                " ORDER BY lock.pid LIMIT 1"
+                ")
+                 SELECT lock.pid, session.application_name,
+                    session.usename || coalesce('@' || host(session.client_addr),
+                        CASE WHEN session.client_port = -1 THEN '@[local]' END, ''),
+                    (extract(epoch FROM clock_timestamp() - session.backend_start) * 1000000)::int8,
+                    (SELECT count(*) FROM locks WHERE NOT granted AND pid <> ALL (",
+                $next,
+                "::int8[]))
+                 FROM locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
+                 WHERE lock.granted ORDER BY lock.pid LIMIT 1"
             )),
         }
     };

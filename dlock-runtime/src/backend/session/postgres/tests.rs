@@ -191,9 +191,9 @@ fn a_terminated_session_is_seen_without_asking() {
 fn the_holder_is_named() {
     run(async {
         let (a, b, key) = (session().await, session().await, fresh_key());
-        assert_eq!(b.holder(&key).await.unwrap(), None);
+        assert_eq!(b.holder(&key, &[]).await.unwrap(), None);
         assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
-        let holder = b.holder(&key).await.unwrap().expect("a holder");
+        let holder = b.holder(&key, &[]).await.unwrap().expect("a holder");
         assert_eq!(holder.program.as_deref(), Some("dlock driver tests"));
         assert_eq!(holder.session, Some(a.facts.pid.into()));
         assert!(!holder.this_process);
@@ -201,12 +201,34 @@ fn the_holder_is_named() {
         let user = text(&a, "SELECT current_user::text").await;
         assert!(client.starts_with(&format!("{user}@")), "{client}");
         assert!(
-            a.holder(&key)
+            a.holder(&key, &[a.id()])
                 .await
                 .unwrap()
                 .expect("a holder")
                 .this_process
         );
+    });
+}
+
+#[test]
+fn the_holder_is_told_with_its_age_and_the_others_who_wait() {
+    run(async {
+        let (a, b, c) = (session().await, session().await, session().await);
+        let key = fresh_key();
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        let wait = b.wait_lock(&key, Mode::Exclusive, LONG);
+        let asked = async {
+            until_queued(&a, &key).await;
+            let all = c.holder(&key, &[]).await.unwrap().expect("a holder");
+            let others = c.holder(&key, &[b.id(), c.id()]).await.unwrap();
+            assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
+            (all, others.expect("a holder").waiting)
+        };
+        let (granted, (all, others)) = futures_util::join!(wait, asked);
+        assert_eq!(granted.unwrap(), super::Wait::Granted);
+        assert_eq!((all.waiting, others), (Some(1), Some(0)));
+        assert!(all.connected_for.expect("of its own account") > Duration::ZERO);
+        assert_eq!(all.held_for, None, "no server keeps it");
     });
 }
 

@@ -247,11 +247,15 @@ impl Session for Line {
         self.say(&self.script.check).await
     }
 
-    async fn holder(&self, _: &ServerKey) -> Result<Option<Holder>, DriverError> {
+    fn id(&self) -> i64 {
+        0
+    }
+
+    async fn holder(&self, _: &ServerKey, _: &[i64]) -> Result<Option<Holder>, DriverError> {
         self.say(&self.script.holder).await
     }
 
-    async fn list(&self, _: Option<&ServerKey>) -> Result<Listed, DriverError> {
+    async fn list(&self, _: Option<&ServerKey>, _: &[i64]) -> Result<Listed, DriverError> {
         Ok(Listed::Locks(Vec::new()))
     }
 

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::super::*;
 use super::{Kind, Scenario, Step};
+use crate::hold::frame;
 
 type Checked = Result<(), String>;
 
@@ -19,6 +20,8 @@ struct Server {
     locked: Option<(Mode, Arc<Vitality>)>,
     /// The answer to the release that is under way.
     returning: Option<oneshot::Sender<Result<(), Arc<str>>>>,
+    /// The answers to whether more readers may come.
+    questions: Vec<oneshot::Sender<bool>>,
     problems: Vec<&'static str>,
 }
 
@@ -47,7 +50,9 @@ impl Backend for Played {
     }
 
     fn admits_reader<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, bool> {
-        std::future::ready(false).boxed()
+        let (answer, admits) = oneshot::channel();
+        self.server().questions.push(answer);
+        async move { admits.await.expect("the schedule answers every question") }.boxed()
     }
 
     fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
@@ -135,7 +140,10 @@ impl<'a> World<'a> {
     pub(super) fn new(scenario: &'a Scenario, runtime: &'a Runtime) -> World<'a> {
         let server = Played::default();
         let io = Arc::new(Io::played(runtime.handle().clone()));
-        let hand_over = hand_over(scenario.hand_overs);
+        let mut hand_over = hand_over(scenario.hand_overs);
+        if scenario.asks {
+            hand_over.time = Duration::ZERO;
+        }
         World {
             scenario,
             runtime,
@@ -196,7 +204,10 @@ impl<'a> World<'a> {
             if holds {
                 steps.push(Step::Leave(caller));
             }
-            let ends = matches!(self.scenario.callers[caller], Kind::OneTry | Kind::Timed);
+            let ends = matches!(
+                self.scenario.callers[caller],
+                Kind::OneTry | Kind::SharedTry | Kind::Timed
+            );
             if in_line && ends {
                 steps.push(Step::Expire(caller));
             }
@@ -220,6 +231,9 @@ impl<'a> World<'a> {
         if server.returning.is_some() {
             steps.push(Step::Return);
         }
+        if !server.questions.is_empty() {
+            steps.extend([Step::Admit(true), Step::Admit(false)]);
+        }
         if self.scenario.closes && !self.closed {
             steps.push(Step::Close);
         }
@@ -233,7 +247,7 @@ impl<'a> World<'a> {
             Step::Drop(caller) => self.stages[caller] = Stage::Done,
             Step::Leave(caller) => self.leave(caller)?,
             Step::Expire(caller) => {
-                let id = self.stages[caller].id().expect("somebody who waits");
+                let id = self.stages[caller].id().ok_or("nobody waits there")?;
                 self.queue.expire(&name(), id);
             }
             Step::Busy => self.report(Progress::Busy),
@@ -251,14 +265,20 @@ impl<'a> World<'a> {
             Step::CalledOff => self.come_home(Taken::CalledOff),
             Step::Lose => {
                 let locked = self.server.server().locked.take();
-                locked.expect("a lock to lose").1.lose("killed");
+                locked.ok_or("no lock to lose")?.1.lose("killed");
                 self.holders_lost();
             }
             Step::Return => {
                 let mut server = self.server.server();
                 server.locked = None;
-                let returning = server.returning.take().expect("a release");
+                let returning = server.returning.take().ok_or("no release")?;
                 let _ = returning.send(Ok(()));
+            }
+            Step::Admit(admits) => {
+                let mut server = self.server.server();
+                if !server.questions.is_empty() {
+                    let _ = server.questions.remove(0).send(admits);
+                }
             }
             Step::Close => {
                 self.closed = true;
@@ -290,9 +310,17 @@ impl<'a> World<'a> {
             Kind::Exclusive => (Mode::Exclusive, Patience::Forever),
             Kind::Shared => (Mode::Shared, Patience::Forever),
             Kind::OneTry => (Mode::Exclusive, Patience::OneTry { answer_by: far }),
-            Kind::Timed => (Mode::Exclusive, Patience::Until(far)),
+            Kind::SharedTry => (Mode::Shared, Patience::OneTry { answer_by: far }),
+            Kind::Timed => (Mode::Exclusive, until(Duration::from_secs(3600))),
         };
-        let asked = ask(&self.queue, mode, patience);
+        // A body that holds other locks already: its wait is one that others may come to depend on.
+        let asked = self.queue.join(&Request {
+            mode,
+            patience,
+            body: Some(frame::next_id()),
+            partial: true,
+            ..request(&Key::new("key").expect("a good key"), &name())
+        });
         let id = self.queue.table().next_id;
         self.stages[caller] = match asked {
             Ok(Admission::Waiting(acquire)) => Stage::Asking(id, acquire),
@@ -343,7 +371,9 @@ impl<'a> World<'a> {
     }
 
     fn report(&self, progress: Progress) {
-        self.server.server().errands[0].0.report(progress);
+        if let Some((errand, _)) = self.server.server().errands.first() {
+            errand.report(progress);
+        }
     }
 
     fn grant(&mut self) -> Checked {
@@ -354,7 +384,8 @@ impl<'a> World<'a> {
                 // A session is re-entrant: it would be granted the lock a second time.
                 return Err("an errand is under way for a lock that this process has".into());
             }
-            let mode = server.errands[0].0.mode;
+            let (errand, _) = server.errands.first().ok_or("no errand to grant")?;
+            let mode = errand.mode;
             server.locked = Some((mode, vitality.clone()));
         }
         self.in_a_row = 0;
@@ -368,8 +399,11 @@ impl<'a> World<'a> {
     }
 
     fn come_home(&mut self, taken: Taken) {
-        let (_, home) = self.server.server().errands.remove(0);
-        let _ = home.send(taken);
+        let mut server = self.server.server();
+        if !server.errands.is_empty() {
+            let (_, home) = server.errands.remove(0);
+            let _ = home.send(taken);
+        }
     }
 
     /// Lets the queue's tasks run as far as they get.
@@ -444,6 +478,11 @@ impl<'a> World<'a> {
         if overtaken {
             return Err("somebody was overtaken".into());
         }
+        let noted = self.queue.table();
+        let noted: BTreeSet<u64> = noted.nested.iter().map(NestedWait::id).collect();
+        if noted != view.line.iter().copied().collect() {
+            return Err("the waits that are known to the search for deadlocks are others".into());
+        }
         let known: BTreeSet<u64> = self.stages.iter().filter_map(Stage::id).collect();
         if seen.iter().any(|id| !known.contains(id)) {
             return Err("the line knows somebody who has gone".into());
@@ -476,6 +515,7 @@ impl<'a> World<'a> {
                     .first()
                     .map(|(errand, _)| errand.is_called_off())
             };
+            let asked = !self.server.server().questions.is_empty();
             let returning = self.server.server().returning.is_some();
             let told = self.stages.iter_mut().position(|stage| match stage {
                 Stage::Asking(id, acquire) => match acquire.now_or_never() {
@@ -498,6 +538,7 @@ impl<'a> World<'a> {
                         self.play(Step::Leave(caller))?;
                     }
                 }
+                (None, ..) if asked => self.play(Step::Admit(false))?,
                 (None, Some(true), _) => self.play(Step::CalledOff)?,
                 (None, Some(false), _) => self.play(Step::Grant)?,
                 (None, None, true) => self.play(Step::Return)?,

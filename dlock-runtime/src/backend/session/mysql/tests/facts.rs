@@ -58,13 +58,16 @@ fn s2_the_heartbeat_notices_another_session_server_or_role() {
     on_both(|server| async move {
         let mut proxied = server.session().await;
         proxied.facts.id += 1;
-        assert_gone(&proxied.check().await);
+        let error = proxied.check().await.unwrap_err().to_string();
+        assert!(error.contains("in place of"), "{error}");
         let mut failed_over = server.session().await;
         failed_over.facts.identity.push('x');
-        assert_gone(&failed_over.check().await);
+        let error = failed_over.check().await.unwrap_err().to_string();
+        assert!(error.contains("another server"), "{error}");
         let mut demoted = server.session().await;
         demoted.facts.role.push('x');
-        assert_gone(&demoted.check().await);
+        let error = demoted.check().await.unwrap_err().to_string();
+        assert!(error.contains("read-only"), "{error}");
     });
 }
 

@@ -139,7 +139,7 @@ fn every_number_is_found_again_in_the_servers_list_of_locks() {
                 !b.holds(&number, Mode::Exclusive).await.unwrap(),
                 "{number:?}"
             );
-            assert!(b.holder(&key).await.unwrap().is_some(), "{number:?}");
+            assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{number:?}");
             assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
             assert!(
                 !a.holds(&number, Mode::Exclusive).await.unwrap(),
@@ -167,7 +167,7 @@ fn every_pair_is_found_again_and_is_no_number() {
                 assert!(a.holds(&pair, mode).await.unwrap(), "{pair:?}");
                 assert!(!a.holds(&number, mode).await.unwrap(), "{pair:?}");
                 assert!(!b.holds(&pair, mode).await.unwrap(), "{pair:?}");
-                assert!(b.holder(&key).await.unwrap().is_some(), "{pair:?}");
+                assert!(b.holder(&key, &[]).await.unwrap().is_some(), "{pair:?}");
                 assert!(!b.try_lock(&key, Mode::Exclusive).await.unwrap());
                 b.wait_lock(&same_bits, mode, super::LONG).await.unwrap();
                 assert!(b.unlock(&same_bits, mode).await.unwrap());

@@ -85,10 +85,10 @@
 pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
     AdvisoryKey, AlreadyHeld, Busy, Capabilities, Config, Current, Error, FromLockError, Guard,
-    Hazard, HoldExceeded, Holder, InitError, InitSource, IntoConfig, InvalidKey, Key, KeyNaming,
-    KeyScheme, KeyValue, Lock, Locker, Lost, Mode, Reach, Refused, Report, Scoped, Skippable,
-    Strategy, Timeout, TooManyHeld, Unavailable, Unsupported, WouldDeadlock, assert_locked, check,
-    current, init, init_with, locker, observer, shutdown,
+    Hazard, HoldExceeded, Holder, HoldsMore, InitError, InitSource, IntoConfig, InvalidKey, Key,
+    KeyNaming, KeyScheme, KeyValue, Lock, LockInfo, Locker, Lost, Mode, Party, Reach, Refused,
+    Report, Scoped, Skippable, Strategy, Timeout, TooManyHeld, Unavailable, Unsupported,
+    WouldDeadlock, assert_locked, check, current, init, init_with, locker, observer, shutdown,
 };
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]

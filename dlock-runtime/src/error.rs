@@ -26,6 +26,8 @@ pub enum Error {
     WouldDeadlock(Arc<WouldDeadlock>),
     /// The connection holds the lock already: only for locks on the caller's own connection.
     AlreadyHeld(Arc<AlreadyHeld>),
+    /// The session that was to be kicked holds other locks too.
+    HoldsMore(Arc<HoldsMore>),
     /// `dlock::check` was called outside every locked body.
     NotLocked,
     /// The server was reached and refused the statement that takes the lock.
@@ -89,7 +91,7 @@ pub struct Holder {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unavailable {
-    /// The key that was asked for.
+    /// The key that was asked for; empty where all locks were.
     pub key: Arc<str>,
     /// How long the caller waited.
     pub waited: Duration,
@@ -134,6 +136,16 @@ pub struct WouldDeadlock {
 pub struct AlreadyHeld {
     /// The key that was asked for.
     pub key: Arc<str>,
+}
+
+/// What a kick would free beside the key: part of [`Error::HoldsMore`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HoldsMore {
+    /// The key that was to be freed.
+    pub key: Arc<str>,
+    /// The other locks of the sessions that hold it: keys where they are known, else the locks' names on the server.
+    pub others: Vec<Arc<str>>,
 }
 
 /// The server's own words: part of [`Error::Refused`].
@@ -199,11 +211,14 @@ impl Error {
     pub fn key(&self) -> Option<&str> {
         match self {
             Error::Busy(busy) => Some(&busy.key),
-            Error::Unavailable(unavailable) => Some(&unavailable.key),
+            Error::Unavailable(unavailable) => {
+                Some(&*unavailable.key).filter(|key| !key.is_empty())
+            }
             Error::Lost(lost) => Some(&lost.key),
             Error::HoldExceeded(exceeded) => Some(&exceeded.key),
             Error::WouldDeadlock(deadlock) => Some(&deadlock.key),
             Error::AlreadyHeld(held) => Some(&held.key),
+            Error::HoldsMore(more) => Some(&more.key),
             Error::Refused(refused) => Some(&refused.key),
             Error::TooManyHeld(too_many) => Some(&too_many.key),
             Error::InvalidKey(invalid) => Some(&invalid.key),
@@ -227,7 +242,11 @@ impl fmt::Display for Error {
             }
             Error::Unavailable(unavailable) => {
                 let Unavailable { key, waited, reason, .. } = &**unavailable;
-                write!(f, "the server of lock {:?} is unavailable", &**key)?;
+                if key.is_empty() {
+                    f.write_str("the server of the locks is unavailable")?;
+                } else {
+                    write!(f, "the server of lock {:?} is unavailable", &**key)?;
+                }
                 if !waited.is_zero() {
                     write!(f, " after {:?}", Milliseconds(*waited))?;
                 }
@@ -247,6 +266,16 @@ impl fmt::Display for Error {
                 "this connection holds lock {:?} already: release it first, or ask for it with `reentrant()`",
                 &*held.key
             ),
+            Error::HoldsMore(more) => {
+                write!(
+                    f,
+                    "lock {:?} was not kicked: the session that holds it would lose {} other locks, {:?}; \
+                     `kick_session` ends it all the same",
+                    &*more.key,
+                    more.others.len(),
+                    &more.others[..more.others.len().min(8)]
+                )
+            }
             Error::NotLocked => f.write_str("this code does not run under a lock"),
             Error::Refused(refused) => {
                 let Refused { key, code, message, .. } = &**refused;

@@ -23,6 +23,7 @@ mod io;
 mod key;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub mod lease;
+mod listing;
 mod lock;
 mod locker;
 pub mod observer;
@@ -43,14 +44,15 @@ mod tls;
 pub use capabilities::{Capabilities, Reach, Strategy};
 pub use config::Config;
 pub use error::{
-    AlreadyHeld, Busy, Error, HoldExceeded, Holder, InitError, InitSource, InvalidKey, Lost,
-    Refused, TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
+    AlreadyHeld, Busy, Error, HoldExceeded, Holder, HoldsMore, InitError, InitSource, InvalidKey,
+    Lost, Refused, TooManyHeld, Unavailable, Unsupported, WouldDeadlock,
 };
 pub use global::{IntoConfig, init, init_with, locker, shutdown};
 pub use guard::Guard;
 pub use hazard::Hazard;
 pub use hold::{Current, check, current};
 pub use key::{Key, KeyValue, Mode};
+pub use listing::{LockInfo, Party};
 pub use lock::Lock;
 pub use locker::{Locker, Report};
 pub use outcome::{FromLockError, Skippable};

@@ -13,6 +13,7 @@ use crate::error::{Error, InitError};
 use crate::global;
 use crate::io::Io;
 use crate::key::Key;
+use crate::listing::{LockInfo, Party};
 use crate::lock::Lock;
 use crate::observer::Watch;
 use crate::park::block_on;
@@ -131,6 +132,132 @@ impl Locker {
     /// hazards are allowed and present.
     pub fn capabilities(&self) -> &Capabilities {
         &self.inner.capabilities
+    }
+
+    /// The locks in use: who holds each, who waits for it, and since when, as far as the server tells.
+    ///
+    /// Of session locks all that the server has are listed (PostgreSQL: of the database), whoever took them; of leases those
+    /// of this locker's namespace, in its table. The sessions' own sentinels, by which dlock notices a reset, are left out. Locks
+    /// with a key come in the order of the keys.
+    ///
+    /// It is a look, for people and monitors: what it tells can have changed when it arrives. On PostgreSQL it reads `pg_locks`,
+    /// which stops the lock manager for some milliseconds per 10,000 locks; ask seldom.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where the server does not tell, or not to this account, with what to switch on or to grant;
+    /// [`Error::Unavailable`] when it cannot be reached within the connect time-out; [`Error::ShutDown`],
+    /// [`Error::RuntimeStopped`], [`Error::Forked`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing. The query is run to its end.
+    pub async fn list(&self) -> Result<Vec<LockInfo>, Error> {
+        let within = self.connect_timeout();
+        self.queue().list(None, "".into(), within).await
+    }
+
+    /// As [`list`](Self::list), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub fn list_blocking(&self) -> Result<Vec<LockInfo>, Error> {
+        block_on(self.list())
+    }
+
+    /// What [`list`](Self::list) tells of one lock; `None` when nobody holds it or waits for it. The key is of the locker's
+    /// scheme.
+    ///
+    /// A MySQL or MariaDB server that has no list for this account tells the holder all the same, and nothing of those who wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Self::list), and [`Error::InvalidKey`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`list`](Self::list).
+    pub async fn inspect(&self, key: impl Into<Key>) -> Result<Option<LockInfo>, Error> {
+        let key = key.into();
+        let name = self.queue().name_of(&key, self.key_scheme())?;
+        let (text, within) = (key.text().to_shared(), self.connect_timeout());
+        let mut found = self.queue().list(Some(name), text.clone(), within).await?;
+        Ok(found.pop().map(|mut lock| {
+            lock.key = Some(text);
+            lock
+        }))
+    }
+
+    /// As [`inspect`](Self::inspect), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`inspect`](Self::inspect).
+    pub fn inspect_blocking(&self, key: impl Into<Key>) -> Result<Option<LockInfo>, Error> {
+        block_on(self.inspect(key))
+    }
+
+    /// Takes the lock away from whoever holds it, and says who that was; nobody is no error. For people who know why.
+    ///
+    /// A session lock ends with its session, and with that every other lock of the session, which at dlock is nearly all that a
+    /// process holds: when there are others, nobody is kicked, and the error lists them; [`kick_session`](Self::kick_session) does
+    /// it all the same. The server frees the lock a moment later, and the holder is told that it is [lost](Error::Lost).
+    ///
+    /// A lease is revoked in its row: fence checks with its token fail at once, its next renewal fails, which tells the holder, and
+    /// others get the lock when the time has passed that the lease had left.
+    ///
+    /// What this locker holds itself is not kicked: release it. A body that ignores its loss goes on, and is not recalled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HoldsMore`] with the session's other locks; [`Error::Refused`] when the account may not end the session
+    /// (`docs/grants.md`); [`Error::Unsupported`] when the holder is this locker, or the server does not tell what else the session
+    /// holds; and those of [`inspect`](Self::inspect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not undo it: the kick is run to its end.
+    pub async fn kick(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        self.kick_with(key.into(), false).await
+    }
+
+    /// As [`kick`](Self::kick), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick`](Self::kick).
+    pub fn kick_blocking(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        block_on(self.kick(key))
+    }
+
+    /// As [`kick`](Self::kick), whatever else the session holds: all its locks are freed. Of leases it is the same as
+    /// [`kick`](Self::kick).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`kick`](Self::kick) but [`Error::HoldsMore`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kick`](Self::kick).
+    pub async fn kick_session(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        self.kick_with(key.into(), true).await
+    }
+
+    /// As [`kick_session`](Self::kick_session), for callers that are not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick_session`](Self::kick_session).
+    pub fn kick_session_blocking(&self, key: impl Into<Key>) -> Result<Vec<Party>, Error> {
+        block_on(self.kick_session(key))
+    }
+
+    async fn kick_with(&self, key: Key, force: bool) -> Result<Vec<Party>, Error> {
+        let name = self.queue().name_of(&key, self.key_scheme())?;
+        let (text, within) = (key.text().to_shared(), self.connect_timeout());
+        self.queue().kick(name, text, force, within).await
     }
 
     /// Refuses new requests and those that wait ([`Error::ShutDown`]), waits up to `patience` for the locks that

@@ -11,10 +11,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Progress, Taken, Trouble};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Trouble, Untold};
+use crate::capabilities::Strategy;
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 
 /// A locker's view of a store.
@@ -134,6 +136,30 @@ impl Lock {
             State::Shared(holders) if holders > 1 => State::Shared(holders - 1),
             _ => State::Free,
         };
+    }
+
+    /// What is told of the lock. All who hold it or wait for it are of this process.
+    fn info(&self, key: &ServerKey, text: &str) -> LockInfo {
+        let here = |mode| {
+            let who = Holder {
+                this_process: true,
+                ..Holder::default()
+            };
+            Party::new(who, mode)
+        };
+        let mut info = LockInfo::new(Strategy::Memory, key.clone());
+        info.key = Some(text.into());
+        info.holders = match self.state {
+            State::Free => Vec::new(),
+            State::Exclusive => vec![here(Mode::Exclusive)],
+            State::Shared(holders) => vec![here(Mode::Shared); holders],
+        };
+        let waiting = self
+            .line
+            .iter()
+            .filter(|waiter| !waiter.errand.is_called_off());
+        info.waiters = waiting.map(|waiter| here(waiter.errand.mode)).collect();
+        info.complete()
     }
 
     fn is_idle(&self) -> bool {
@@ -263,6 +289,40 @@ impl Backend for Memory {
             })
         });
         std::future::ready(Ok(holder)).boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let locks = self.store.locks();
+        let mine = locks.iter().filter_map(|(key, lock)| {
+            let ServerKey::Name(name) = key else {
+                return None;
+            };
+            let text = name.strip_prefix(&*self.prefix)?;
+            // What is in another namespace has a NUL in it.
+            let is_mine = !text.contains('\0') && only.is_none_or(|only| only == key);
+            is_mine.then(|| lock.info(key, text))
+        });
+        let infos = mine.filter(|info| !info.holders.is_empty() || !info.waiters.is_empty());
+        let infos = infos.collect();
+        std::future::ready(Ok(infos)).boxed()
+    }
+
+    /// Whoever holds a lock in memory is of this process.
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let held = self.store.with(key, |lock| lock.state != State::Free);
+        let answer = if held {
+            Err(NotKicked::Own)
+        } else {
+            Ok(Vec::new())
+        };
+        std::future::ready(answer).boxed()
     }
 
     fn close(&self, reason: &str) {

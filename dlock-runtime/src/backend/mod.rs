@@ -16,9 +16,10 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::error::{Holder, Source};
+use crate::error::{Holder, Source, Unsupported};
 use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 
 /// A place that keeps locks for many processes, or for this one.
@@ -34,7 +35,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     }
 
     /// Whether many may hold a lock at once, and what to say when not.
-    fn shared_mode(&self) -> Result<(), crate::error::Unsupported>;
+    fn shared_mode(&self) -> Result<(), Unsupported>;
 
     /// Whether the locks are those of this process alone, so that a forked child has nothing to do with its parent's.
     fn is_local(&self) -> bool {
@@ -55,6 +56,33 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Who holds the lock, asked now. An error means that the server did not answer.
     fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>>;
+
+    /// The locks in use, or the one of that name. Not on the way of any acquire, and run to its end.
+    fn list<'a>(
+        &'a self,
+        _only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let unsupported = Unsupported {
+            what: "a list of the locks in use".into(),
+            remedy: "this place of locks has none".into(),
+        };
+        Box::pin(std::future::ready(Err(Untold::Unsupported(unsupported))))
+    }
+
+    /// Ends the holds of everybody else on the lock, and says who held it. Where a hold ends with a session, so do the
+    /// session's other locks: without `force` that is refused. Run to its end.
+    fn kick<'a>(
+        &'a self,
+        _key: &'a ServerKey,
+        _force: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let unsupported = Unsupported {
+            what: "kicking the holder of a lock".into(),
+            remedy: "this place of locks has no way to".into(),
+        };
+        let untold = Untold::Unsupported(unsupported);
+        Box::pin(std::future::ready(Err(NotKicked::Untold(untold))))
+    }
 
     /// How many connections are open. None where there are none to have.
     fn connections(&self) -> Connections {
@@ -104,6 +132,38 @@ pub(crate) enum Taken {
         message: String,
         source: Option<Source>,
     },
+}
+
+/// Why there is no list of locks.
+#[derive(Clone, Debug)]
+pub(crate) enum Untold {
+    /// The server does not tell, or not to this account.
+    Unsupported(Unsupported),
+    /// The server cannot be asked.
+    Trouble(Trouble),
+}
+
+/// Why nobody was kicked.
+#[derive(Clone, Debug)]
+pub(crate) enum NotKicked {
+    /// It cannot be seen who holds the lock, or what else.
+    Untold(Untold),
+    /// The locker that was asked holds it itself.
+    Own,
+    /// The sessions that hold it hold these too.
+    HoldsMore(Vec<LockInfo>),
+    /// The server refused to end a hold.
+    Refused {
+        code: String,
+        message: String,
+        source: Option<Source>,
+    },
+}
+
+impl From<Untold> for NotKicked {
+    fn from(untold: Untold) -> NotKicked {
+        NotKicked::Untold(untold)
+    }
 }
 
 /// Why the server cannot be asked at present.

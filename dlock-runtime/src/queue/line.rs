@@ -17,6 +17,8 @@ use crate::key::{KeyText, Mode};
 
 /// A lock that somebody in this process holds, takes or waits for.
 pub(super) struct Entry {
+    /// The key, as the first caller wrote it.
+    pub(super) text: KeyText,
     pub(super) line: VecDeque<Waiting>,
     pub(super) state: State,
 }
@@ -161,9 +163,10 @@ impl Waiting {
 }
 
 impl Entry {
-    pub(super) fn held(hold: Hold, mode: Mode, holder: Caller) -> Entry {
+    pub(super) fn held(text: KeyText, hold: Hold, mode: Mode, holder: Caller) -> Entry {
         let stretch = Stretch::begin();
         Entry {
+            text,
             line: VecDeque::new(),
             state: State::Held {
                 hold,
@@ -178,6 +181,7 @@ impl Entry {
 
     pub(super) fn taking(errand: Arc<Errand>, first: Waiting) -> Entry {
         Entry {
+            text: first.key.clone(),
             line: VecDeque::from([first]),
             state: State::Taking(errand),
         }

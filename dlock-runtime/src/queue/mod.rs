@@ -281,7 +281,7 @@ impl Queue {
         let (key, mode, id) = (request.name, request.mode, caller.id);
         if let Some(hold) = self.take_now(key, mode, request.turn) {
             let vitality = hold.vitality.clone();
-            let entry = Entry::held(hold, mode, caller);
+            let entry = Entry::held(request.key.text().clone(), hold, mode, caller);
             table.entries.insert(key.clone(), entry);
             drop(table);
             self.watch_grant(id, request, &vitality);

@@ -162,7 +162,7 @@ fn name() -> ServerKey {
 fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
     let never = Box::new(|_| std::future::pending().boxed());
     let (queue, touched) = queue(Arc::new(Io::forked()), never);
-    let held = Entry::held(hold(None, &touched), Mode::Exclusive, caller(1));
+    let held = Entry::held("k".into(), hold(None, &touched), Mode::Exclusive, caller(1));
     queue.table().entries.insert(name(), held);
     let place = Place::new(&queue, &name(), 1);
     drop(place);
@@ -188,7 +188,7 @@ fn whoever_hears_of_a_loss_may_use_the_queue_at_once() {
             .poll(&mut Context::from_waker(&waker))
             .is_pending()
     );
-    let held = Entry::held(run_out, Mode::Shared, caller(1));
+    let held = Entry::held("k".into(), run_out, Mode::Shared, caller(1));
     queue.table().entries.insert(name(), held);
     let (joined, joins) = mpsc::channel();
     thread::spawn(move || {

@@ -22,7 +22,9 @@ mod connections;
 mod exclusion;
 mod global;
 mod keys;
+mod kicking;
 mod leasing;
+mod listing;
 mod loss;
 mod observing;
 mod order;
@@ -158,6 +160,19 @@ table::contract! {
         locked_tells_of_holders_everywhere: everywhere,
         locked_needs_no_connection_that_lives: servers,
         wait_free_waits_and_holds_nothing: everywhere,
+    }
+    listing {
+        a_list_names_holders_and_waiters_in_order: everywhere,
+        an_inspection_names_the_holder: everywhere,
+        readers_are_listed_together: shared_mode,
+        sentinels_are_not_listed: sessions,
+        named_locks_are_listed_only_with_the_instrument: own_named_locks,
+    }
+    kicking {
+        b4_a_kicked_holder_is_told_and_others_get_in: servers,
+        b4_a_session_kick_lists_what_else_it_would_free: sessions,
+        b4_a_revoked_lease_stays_until_it_would_have_expired: leases,
+        b4_a_locker_does_not_kick_itself: everywhere,
     }
     schemes {
         a_scheme_takes_the_lock_of_another_library: sessions,

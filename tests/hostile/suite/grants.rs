@@ -10,6 +10,7 @@ use crate::place::{SOON, admin, connect, create_account, dsn, on_every_server, u
 on_every_server! {
     session_locks_need_a_login_and_nothing_else => session_locks;
     the_holder_is_named_as_far_as_the_account_may_see => the_holder;
+    a_list_and_a_kick_need_what_the_page_says => list_and_kick;
 }
 
 /// Takes from everybody what servers give to everybody.
@@ -214,4 +215,64 @@ fn the_holder(server: &mut Server) {
         assert!(program.starts_with("the holder"), "{program}");
     }
     guard.release_blocking().expect("held to the end");
+}
+
+fn list_and_kick(server: &mut Server) {
+    harden(server);
+    create_account(server, "bare", "");
+    if server.kind() == Kind::Postgres {
+        admin(
+            server,
+            &format!("GRANT CONNECT ON DATABASE {DATABASE} TO bare"),
+        );
+    }
+    let holder = Config::from_dsn(&server.url())
+        .and_then(Locker::connect_blocking)
+        .expect("a locker");
+    let bare = connect(&bare_dsn(server, "bare")).expect("a login suffices");
+    let guard = holder.lock("a").acquire_blocking().expect("free");
+    // One lock's holder everybody is told; all of them not everywhere.
+    let seen = bare.inspect_blocking("a").expect("told").expect("held");
+    assert!(seen.holders[0].who.session.is_some());
+    match (server.kind(), bare.list_blocking()) {
+        (Kind::Postgres, Ok(locks)) => {
+            assert_eq!(locks.len(), 1, "{locks:?}");
+            assert_eq!(locks[0].holders, seen.holders);
+        }
+        (Kind::MySql, Err(Error::Unsupported(why))) => {
+            assert!(
+                why.remedy
+                    .contains("SELECT on performance_schema.metadata_locks"),
+                "{why:?}"
+            );
+            for table in ["metadata_locks", "threads"] {
+                admin(
+                    server,
+                    &format!("GRANT SELECT ON performance_schema.{table} TO 'bare'@'%'"),
+                );
+            }
+            assert_eq!(bare.list_blocking().expect("granted").len(), 1);
+        }
+        (Kind::MariaDb, Err(Error::Unsupported(why))) => {
+            assert!(why.remedy.contains("metadata_lock_info"), "{why:?}");
+        }
+        (_, other) => panic!("{other:?}"),
+    }
+    // The sessions of others are ended by whoever may do that, and by nobody else.
+    let refused = bare.kick_session_blocking("a");
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    guard.check().expect("nobody was kicked");
+    admin(
+        server,
+        match server.kind() {
+            Kind::Postgres => "GRANT pg_signal_backend TO bare",
+            Kind::MariaDb => "GRANT CONNECTION ADMIN ON *.* TO 'bare'@'%'",
+            Kind::MySql => "GRANT CONNECTION_ADMIN ON *.* TO 'bare'@'%'",
+        },
+    );
+    // Rights of the whole server count from the next login on.
+    let bare = connect(&bare_dsn(server, "bare")).expect("a login suffices");
+    let kicked = bare.kick_session_blocking("a").expect("granted");
+    assert_eq!(kicked.len(), 1);
+    until("the holder is told", || !guard.is_held());
 }

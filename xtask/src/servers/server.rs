@@ -175,6 +175,17 @@ impl Server {
         self.start_again()
     }
 
+    /// Starts the server again, with these options of its program beside the usual ones.
+    ///
+    /// # Errors
+    ///
+    /// When it does not stop or start within a minute.
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
+        self.stop()?;
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+        self.start_again()
+    }
+
     /// Stops the server in good order; its clients are cut off.
     ///
     /// # Errors

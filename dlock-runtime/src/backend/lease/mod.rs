@@ -8,8 +8,10 @@
 mod bells;
 mod courtesy;
 mod held;
+mod kick;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod link;
+mod list;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 pub(crate) mod open;
@@ -32,11 +34,12 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
 use crate::clock::Moment;
 use crate::config::LeaseSettings;
 use crate::error::{Holder, Unsupported};
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::{LockInfo, Party};
 use bells::Bells;
 use courtesy::Courtesy;
 use held::{Held, Lease, Renewals};
@@ -97,6 +100,11 @@ impl<S: Store> Leases<S> {
     fn new_owner(&self) -> Arc<str> {
         let number = self.acquisitions.fetch_add(1, Ordering::Relaxed);
         format!("{}#{:016x}.{number}", self.settings.owner, self.nonce).into()
+    }
+
+    /// What the owners of this locker's acquisitions have in them, and no others.
+    fn mark(&self) -> String {
+        format!("#{:016x}.", self.nonce)
     }
 
     /// A lease that was taken with a statement sent at `sent`.
@@ -242,21 +250,71 @@ impl<S: Store> Backend for Leases<S> {
                 Some((owner, reader)) if row.owner.is_empty() => (owner, &reader.2),
                 _ => (&row.owner, &row.program),
             };
-            let ours = format!("#{:016x}.", self.nonce);
+            let ours = self.mark();
             let others = row
                 .waiters
                 .iter()
                 .filter(|(owner, waiter)| waiter.1 > row.now && !owner.contains(&ours));
             Ok(Some(Holder {
                 waiting: u64::try_from(others.count()).ok(),
-                program: Some(program.clone()).filter(|program| !program.is_empty()),
-                client: owner
-                    .split('#')
-                    .next()
-                    .map(|owner| format!("owner {owner}")),
-                this_process: owner.contains(&ours),
-                ..Holder::default()
+                ..list::holder(owner, program, &ours)
             }))
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let (store, only) = (self.store.clone(), only.map(name_of));
+        // To its end, also when the caller gives up.
+        let asked = self
+            .runtime
+            .spawn(async move { store.list(only.as_deref()).await });
+        async move {
+            let rows = match asked.await {
+                Ok(Ok(rows)) => rows,
+                Ok(Err(StoreError::Refused { code, message, .. })) => {
+                    return Err(Untold::Unsupported(Unsupported {
+                        what: "a list of the leases".into(),
+                        remedy: format!("the server refused it: {message} ({code})"),
+                    }));
+                }
+                Ok(Err(error)) => return Err(Untold::Trouble(error.into())),
+                Err(_) => {
+                    return Err(Untold::Trouble(Trouble {
+                        reason: "the I/O thread of dlock panicked".into(),
+                        source: None,
+                    }));
+                }
+            };
+            let (mark, doubted) = (self.mark(), self.store.doubts_clock());
+            let infos = rows.into_iter();
+            Ok(infos
+                .filter_map(|row| list::info(row, &mark, doubted))
+                .collect())
+        }
+        .boxed()
+    }
+
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let (store, name, mark) = (self.store.clone(), name_of(key), self.mark());
+        let asked = self
+            .runtime
+            .spawn(async move { kick::kick(&*store, &name, &mark).await });
+        async move {
+            match asked.await {
+                Ok(answer) => answer,
+                Err(_) => Err(NotKicked::Untold(Untold::Trouble(Trouble {
+                    reason: "the I/O thread of dlock panicked".into(),
+                    source: None,
+                }))),
+            }
         }
         .boxed()
     }

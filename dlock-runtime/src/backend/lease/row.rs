@@ -24,6 +24,18 @@ pub(crate) struct Row {
     pub(crate) now: i64,
 }
 
+/// The owner of a lease that was taken away, until its time has passed. No acquisition has this name.
+pub(crate) const REVOKED: &str = "#revoked";
+
+/// A row of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamped {
+    pub(crate) name: String,
+    /// When the present holder took the lock, if it holds it exclusively.
+    pub(crate) acquired_at: i64,
+    pub(crate) row: Row,
+}
+
 /// Somebody who holds the lock in shared mode: token, end and program, an array of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reader(pub(crate) u64, pub(crate) i64, pub(crate) String);

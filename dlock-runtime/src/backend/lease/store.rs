@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row::Row;
+use super::row::{Row, Stamped};
 use crate::error::Source;
 use crate::key::Mode;
 
@@ -19,6 +19,25 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The row, and the database's present time. `None`: there is no such row.
     fn read(&self, name: &str) -> impl Future<Output = Answer<Option<Row>>> + Send;
+
+    /// The rows of locks that are held or were announced for, or the one of that name, if it is.
+    fn list(&self, _only: Option<&str>) -> impl Future<Output = Answer<Vec<Stamped>>> + Send {
+        std::future::ready(Err(StoreError::Refused {
+            code: "list".to_owned(),
+            message: "this database's leases have no list".to_owned(),
+            source: None,
+        }))
+    }
+
+    /// Takes the lease of a row away from whoever has it, if the row is as it was when it was read and not expired: the token counts
+    /// up, nobody is its owner, and the end stays. `false`: the row was changed.
+    fn revoke(&self, _name: &str, _version: u64) -> impl Future<Output = Answer<bool>> + Send {
+        std::future::ready(Err(StoreError::Refused {
+            code: "revoke".to_owned(),
+            message: "this database's leases cannot be revoked".to_owned(),
+            source: None,
+        }))
+    }
 
     /// Makes sure that there is a row, free if it is new.
     fn create(&self, name: &str) -> impl Future<Output = Answer<()>> + Send;

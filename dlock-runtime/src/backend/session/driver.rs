@@ -11,6 +11,7 @@ use crate::capabilities::Reach;
 use crate::error::{Holder, Source};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::LockInfo;
 use crate::scheme::KeyScheme;
 
 /// What is the same for every session of a locker.
@@ -128,6 +129,21 @@ pub(crate) trait Session: Send + Sync + 'static {
         own: &[i64],
     ) -> impl Future<Output = Result<Option<Holder>, DriverError>> + Send;
 
+    /// The locks in use, or the one of that name, without the sentinels of sessions. `own` are this process's sessions.
+    fn list(
+        &self,
+        only: Option<&ServerKey>,
+        own: &[i64],
+    ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
+
+    /// Ends another session of the server, if it still holds the lock as far as that can be asked with the same statement. One
+    /// that has ended already is no error.
+    fn kill(
+        &self,
+        session: i64,
+        key: &ServerKey,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
     /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver
     /// does not watch an idle connection.
     fn closed(&self) -> impl Future<Output = Arc<str>> + Send;
@@ -151,6 +167,16 @@ pub(crate) trait Session: Send + Sync + 'static {
 
     /// What of the allowed was found.
     fn hazards(&self) -> &[Hazard];
+}
+
+/// What a server tells of its locks.
+#[derive(Debug)]
+pub(crate) enum Listed {
+    Locks(Vec<LockInfo>),
+    /// It does not tell, or not to this account: what to do about it.
+    Untold {
+        remedy: String,
+    },
 }
 
 /// The answers to a batch.

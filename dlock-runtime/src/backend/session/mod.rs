@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod ending;
 mod held;
 mod keeper;
+mod kick;
 mod live;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -27,11 +28,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Backend, Connections, Errand, GivenBack, Grant, Hold, Taken, Trouble};
+use super::{
+    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold,
+};
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
+use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 use driver::{ConnectError, Driver, DriverError, Session};
 use held::{Held, Room};
@@ -191,6 +195,27 @@ impl<D: Driver> Backend for SessionLocks<D> {
             }
         }
         .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        only: Option<&'a ServerKey>,
+    ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
+        let (keeper, waiters, only) = (self.keeper.clone(), self.waiters.clone(), only.cloned());
+        let asked = async move {
+            let live = keeper.get().await.map_err(Untold::Trouble)?;
+            kick::list(&live, only.as_ref(), waiters.out()).await
+        };
+        to_its_end(asked).boxed()
+    }
+
+    fn kick<'a>(
+        &'a self,
+        key: &'a ServerKey,
+        force: bool,
+    ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
+        let (keeper, waiters) = (self.keeper.clone(), self.waiters.clone());
+        to_its_end(kick::kick(keeper, waiters, key.clone(), force)).boxed()
     }
 
     fn connections(&self) -> Connections {

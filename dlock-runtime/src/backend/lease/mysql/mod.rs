@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row as MyRow, Value};
 
 use super::link::Link;
-use super::row::{Row, parse};
+use super::row::{Row, Stamped, parse};
 use super::shared::micros;
 use super::store::{
     Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, StoreError, Swap,
@@ -270,17 +270,32 @@ impl Store for MySqlStore {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        Ok(Some(Row {
-            token: column(row, 0)?,
-            owner: column(row, 1)?,
-            program: column(row, 2)?,
-            readers: parse(&column::<String>(row, 3)?),
-            waiters: parse(&column::<String>(row, 4)?),
-            version: column(row, 5)?,
-            expires_at: column(row, 6)?,
-            ttl: column(row, 7)?,
-            now: column(row, 8)?,
-        }))
+        read(row).map(Some)
+    }
+
+    async fn list(&self, only: Option<&str>) -> Answer<Vec<Stamped>> {
+        let mut params: Vec<Value> = vec![self.namespace.as_bytes().into()];
+        params.extend(only.map(|name| Value::from(name.as_bytes())));
+        let sql = self.statements.list(only.is_some());
+        let rows = self.rows(&self.main, sql, params).await?;
+        let stamped = |row: &MyRow| {
+            let name: Vec<u8> = column(row, 9)?;
+            Ok(Stamped {
+                row: read(row)?,
+                name: String::from_utf8_lossy(&name).into_owned(),
+                acquired_at: column(row, 10)?,
+            })
+        };
+        rows.iter().map(stamped).collect()
+    }
+
+    async fn revoke(&self, name: &str, version: u64) -> Answer<bool> {
+        let [namespace, name] = self.named(name);
+        let params = vec![namespace, name, version.into()];
+        let (count, _) = self
+            .change(&self.main, self.statements.revoke(), params)
+            .await?;
+        Ok(count == 1)
     }
 
     async fn create(&self, name: &str) -> Answer<()> {
@@ -410,6 +425,21 @@ impl Store for MySqlStore {
         self.main.close(reason);
         self.side.close(reason);
     }
+}
+
+/// The columns that every read of a row begins with.
+fn read(row: &MyRow) -> Answer<Row> {
+    Ok(Row {
+        token: column(row, 0)?,
+        owner: column(row, 1)?,
+        program: column(row, 2)?,
+        readers: parse(&column::<String>(row, 3)?),
+        waiters: parse(&column::<String>(row, 4)?),
+        version: column(row, 5)?,
+        expires_at: column(row, 6)?,
+        ttl: column(row, 7)?,
+        now: column(row, 8)?,
+    })
 }
 
 fn positional(params: Vec<Value>) -> Params {

@@ -3,6 +3,7 @@
 //! Times are microseconds since 1970 by the server's clock. The token stands in a unique index and the end of the lease does
 //! not: a shared lock on that index's entry keeps takes off, which change it, and no renewal, which changes the row alone.
 
+use crate::backend::lease::row::REVOKED;
 use crate::config::TableName;
 
 /// The present moment, whatever the session's time zone.
@@ -65,6 +66,25 @@ impl Statements {
     pub(super) fn read(&self) -> String {
         format!(
             "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, {NOW} FROM {} WHERE {NAMED}",
+            self.table
+        )
+    }
+
+    /// Those that somebody holds or was announced for. Parameters: namespace, and the name of the one that is asked for.
+    pub(super) fn list(&self, one: bool) -> String {
+        let one = if one { "AND name = ? " } else { "" };
+        format!(
+            "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, {NOW}, name, acquired_at FROM {} \
+             WHERE namespace = ? AND name <> '' {one}AND (expires_at > {NOW} OR waiters <> '{{}}') ORDER BY name",
+            self.table
+        )
+    }
+
+    /// Parameters: namespace, name, version.
+    pub(super) fn revoke(&self) -> String {
+        format!(
+            "UPDATE {} SET owner = '{REVOKED}', readers = '{{}}', token = token + 1, version = version + 1 \
+             WHERE {NAMED} AND version = ? AND expires_at > {NOW}",
             self.table
         )
     }

@@ -19,7 +19,7 @@ use tokio_postgres::{Error, Row as PgRow};
 
 use super::bells::Bells;
 use super::link::Link;
-use super::row::{Row, any_waits, parse};
+use super::row::{Row, Stamped, any_waits, parse};
 use super::shared::micros;
 use super::store::{
     Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, StoreError, Swap,
@@ -168,20 +168,27 @@ impl Store for PostgresStore {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let read = || {
-            Ok(Row {
-                token: unsigned(row.try_get(0)?),
-                owner: row.try_get(1)?,
-                program: row.try_get(2)?,
-                readers: parse(row.try_get(3)?),
-                waiters: parse(row.try_get(4)?),
-                version: unsigned(row.try_get(5)?),
-                expires_at: row.try_get(6)?,
-                ttl: row.try_get(7)?,
-                now: row.try_get(8)?,
+        read(row).map(Some).or_else(statement)
+    }
+
+    async fn list(&self, only: Option<&str>) -> Answer<Vec<Stamped>> {
+        let params: [&(dyn ToSql + Sync); 2] = [&&*self.namespace, &only];
+        let rows = self.seldom(&self.statements.list, &params).await?;
+        let stamped = rows.iter().map(|row| {
+            Ok(Stamped {
+                row: read(row)?,
+                name: row.try_get(9)?,
+                acquired_at: row.try_get(10)?,
             })
-        };
-        read().map(Some).or_else(statement)
+        });
+        stamped.collect::<Result<_, _>>().or_else(statement)
+    }
+
+    async fn revoke(&self, name: &str, version: u64) -> Answer<bool> {
+        let version = signed(version);
+        let params: [&(dyn ToSql + Sync); 3] = [&&*self.namespace, &name, &version];
+        let rows = self.seldom(&self.statements.revoke, &params).await?;
+        Ok(!rows.is_empty())
     }
 
     async fn create(&self, name: &str) -> Answer<()> {
@@ -314,6 +321,21 @@ impl Store for PostgresStore {
         self.main.close(reason);
         self.side.close(reason);
     }
+}
+
+/// The columns that every read of a row begins with.
+fn read(row: &PgRow) -> Result<Row, Error> {
+    Ok(Row {
+        token: unsigned(row.try_get(0)?),
+        owner: row.try_get(1)?,
+        program: row.try_get(2)?,
+        readers: parse(row.try_get(3)?),
+        waiters: parse(row.try_get(4)?),
+        version: unsigned(row.try_get(5)?),
+        expires_at: row.try_get(6)?,
+        ttl: row.try_get(7)?,
+        now: row.try_get(8)?,
+    })
 }
 
 fn token(rows: &[PgRow]) -> Answer<Option<u64>> {

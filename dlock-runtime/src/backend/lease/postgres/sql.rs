@@ -7,6 +7,7 @@
 
 use tokio_postgres::types::Type;
 
+use crate::backend::lease::row::REVOKED;
 use crate::config::TableName;
 
 /// One statement, and the types of its parameters: with them it needs no round trip to be prepared.
@@ -21,6 +22,8 @@ pub(super) struct Statements {
     pub(super) insert: Sql,
     pub(super) create: Sql,
     pub(super) read: Sql,
+    pub(super) list: Sql,
+    pub(super) revoke: Sql,
     pub(super) swap: Sql,
     pub(super) swap_counting: Sql,
     pub(super) announce: Sql,
@@ -74,6 +77,8 @@ impl Statements {
                 ),
                 &[Type::TEXT, Type::TEXT],
             ),
+            list: sql(list(&table), &[Type::TEXT, Type::TEXT]),
+            revoke: sql(revoke(&table), &[Type::TEXT, Type::TEXT, Type::INT8]),
             swap: sql(
                 swap(&table, "", "NO KEY UPDATE"),
                 &[
@@ -100,13 +105,7 @@ impl Statements {
                 ],
             ),
             announce: sql(
-                format!(
-                    "UPDATE {table} SET waiters = waiters || jsonb_build_object($3::text, \
-                         jsonb_build_array(coalesce($4::int8, {NOW}), {NOW} + $5::int8, $6::int4)) \
-                     WHERE {NAMED} AND expires_at > clock_timestamp() \
-                     RETURNING (waiters -> $3::text ->> 0)::int8, \
-                         (extract(epoch FROM expires_at - clock_timestamp()) * 1000000)::int8"
-                ),
+                announce(&table),
                 &[
                     Type::TEXT,
                     Type::TEXT,
@@ -145,6 +144,36 @@ impl Statements {
             wake: sql(format!("SELECT pg_notify('{CHANNEL}', $1)"), &[Type::TEXT]),
         }
     }
+}
+
+/// The rows of locks that somebody holds or waits for.
+fn list(table: &str) -> String {
+    format!(
+        "SELECT token, owner, program, readers::text, waiters::text, version, \
+                         (extract(epoch FROM expires_at) * 1000000)::int8, ttl, {NOW}, name, \
+                         (extract(epoch FROM acquired_at) * 1000000)::int8 FROM {table} \
+                     WHERE namespace = $1 AND name <> '' AND ($2::text IS NULL OR name = $2) \
+                         AND (expires_at > clock_timestamp() OR waiters <> '{{}}') ORDER BY name"
+    )
+}
+
+/// Takes a lease away. With the strength of a take: a fence check in somebody's transaction holds it up.
+fn revoke(table: &str) -> String {
+    format!(
+        "UPDATE {table} SET owner = '{REVOKED}', readers = '{{}}', token = token + 1, version = version + 1 \
+                     WHERE {NAMED} AND version = $3 AND expires_at > clock_timestamp() RETURNING token"
+    )
+}
+
+/// Notes somebody who waits, as long as the lock is held.
+fn announce(table: &str) -> String {
+    format!(
+        "UPDATE {table} SET waiters = waiters || jsonb_build_object($3::text, \
+                         jsonb_build_array(coalesce($4::int8, {NOW}), {NOW} + $5::int8, $6::int4)) \
+                     WHERE {NAMED} AND expires_at > clock_timestamp() \
+                     RETURNING (waiters -> $3::text ->> 0)::int8, \
+                         (extract(epoch FROM expires_at - clock_timestamp()) * 1000000)::int8"
+    )
 }
 
 /// Takes a row that is free or has expired, without waiting for whoever has locked it.

@@ -121,6 +121,11 @@ pub(crate) fn is_interruption(error: &DriverError) -> bool {
     has_code(error, &["1317", NULL])
 }
 
+/// The session that was to be ended has ended already.
+pub(crate) fn is_unknown_session(error: &DriverError) -> bool {
+    has_code(error, &["1094"])
+}
+
 fn has_code(error: &DriverError, codes: &[&str]) -> bool {
     matches!(error, DriverError::Refused { code, .. } if codes.contains(&&**code))
 }

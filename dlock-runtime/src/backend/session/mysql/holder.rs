@@ -29,11 +29,7 @@ pub(super) async fn of(
     let Processes { client, waiting } = processes(session, name, id, own).await?;
     let program = first(session, &PROGRAMS, id).await?;
     Ok(Some(Holder {
-        program: program.map(|(name, process)| match process {
-            // The name that dlock gives itself has the number in it.
-            Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
-            _ => name,
-        }),
+        program: program.map(|(name, process)| self::program(name, process)),
         client,
         session: i64::try_from(id).ok(),
         this_process: i64::try_from(id).is_ok_and(|id| own.contains(&id)),
@@ -41,6 +37,15 @@ pub(super) async fn of(
         connected_for: None,
         waiting,
     }))
+}
+
+/// The name of a program, with the number of its process.
+pub(super) fn program(name: String, process: Option<String>) -> String {
+    match process {
+        // The name that dlock gives itself has the number in it.
+        Some(process) if !name.contains(&process) => format!("{name} (process {process})"),
+        _ => name,
+    }
 }
 
 /// What the list of processes tells of a lock, as far as the account may see it.

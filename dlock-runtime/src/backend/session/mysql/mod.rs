@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod errors;
 mod holder;
+mod list;
 pub(crate) mod names;
 pub(crate) mod settings;
 mod slot;
@@ -18,7 +19,8 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    SessionSettings, Wait,
 };
 use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
@@ -370,6 +372,18 @@ impl Session for MySqlSession {
 
     async fn holder(&self, key: &ServerKey, own: &[i64]) -> Result<Option<Holder>, DriverError> {
         holder::of(self, name(key, Mode::Exclusive)?, own).await
+    }
+
+    async fn list(&self, only: Option<&ServerKey>, own: &[i64]) -> Result<Listed, DriverError> {
+        list::read(self, only, own).await
+    }
+
+    async fn kill(&self, session: i64, _: &ServerKey) -> Result<(), DriverError> {
+        let kill = format!("KILL {session}");
+        match self.slot.run(move |conn| conn.query_drop(kill)).await {
+            Err(error) if errors::is_unknown_session(&error) => Ok(()),
+            answer => answer,
+        }
     }
 
     async fn closed(&self) -> Arc<str> {

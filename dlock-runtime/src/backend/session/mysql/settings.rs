@@ -13,6 +13,9 @@ use crate::hazard::{Hazard, Hazards};
 const DIRECT: &str = "connect to a writable MySQL (5.7.8 or newer) or MariaDB (10.1.1 or newer) server \
     that is not a node of a Galera cluster, or keep the locks as rows with strategy=lease";
 
+/// The beginning of the names of sentinels.
+pub(super) const SENTINEL: &str = "dlock-sentinel:";
+
 /// Which of the two servers it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavor {
@@ -64,7 +67,7 @@ pub(super) async fn apply(
         variables.present(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
     let role = variables.present(&["read_only", "super_read_only", "innodb_read_only"]);
     let facts = format!("CONNECTION_ID(), CONCAT_WS('/', {identity}), CONCAT_WS('/', {role})");
-    let sentinel = format!("dlock-sentinel:{:032x}", fastrand::u128(..));
+    let sentinel = format!("{SENTINEL}{:032x}", fastrand::u128(..));
     let row: Row = conn
         .query_first(format!(
             "SELECT {facts}, @@SESSION.wait_timeout, @@SESSION.{statement_limit} = 0, GET_LOCK('{sentinel}', 0)"

@@ -2,6 +2,7 @@
 
 pub(crate) mod backend_key;
 pub(crate) mod errors;
+mod list;
 mod settings;
 mod statements;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    SessionSettings, Wait,
 };
 use super::ending::Ending;
 use crate::capabilities::Reach;
@@ -482,6 +484,14 @@ impl Session for PostgresSession {
             }))
         };
         found.await.map_err(|error| self.explain(error))
+    }
+
+    async fn list(&self, only: Option<&ServerKey>, own: &[i64]) -> Result<Listed, DriverError> {
+        list::read(self, only, own).await
+    }
+
+    async fn kill(&self, session: i64, key: &ServerKey) -> Result<(), DriverError> {
+        list::kill(self, session, key).await
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -27,8 +27,8 @@ pub(super) struct Facts {
     pub(super) pid: i32,
     /// The server's start, in microseconds since 1970.
     pub(super) started: i64,
-    /// The advisory lock that tells whether the session still has its locks: two random numbers, in the key space
-    /// of two-number keys, where the locks of our users are not.
+    /// The advisory lock that tells whether the session still has its locks: two numbers that nobody else has, in the key
+    /// space of two-number keys, where the locks of the native scheme are not. See [`sentinel`].
     pub(super) sentinel: (i32, i32),
     pub(super) server: String,
     /// The locks that the server's table is made for. It takes some more, from memory that it has for other things too.
@@ -45,22 +45,31 @@ pub(super) async fn apply(
     settings: &SessionSettings,
 ) -> Result<Facts, ConnectError> {
     let limit = settings.limit;
-    let sentinel = (fastrand::i32(..), fastrand::i32(..));
-    let (set, mut seen) = join(set(client, limit, true), read_back(client, sentinel)).await;
+    let class = fastrand::i32(..);
+    let (set, mut seen) = join(set(client, limit, true), read_back(client, class)).await;
     if let Err(error) = set {
         // A server on a system that cannot notice a closed socket refuses that one setting.
         let code = error.code().map(tokio_postgres::error::SqlState::code);
         if code != Some("22023") {
             return Err(refused(error));
         }
-        let (set, again) = join(self::set(client, limit, false), read_back(client, sentinel)).await;
+        let (set, again) = join(self::set(client, limit, false), read_back(client, class)).await;
         set.map_err(refused)?;
         seen = again;
     }
     let row = seen.map_err(refused)?;
-    ReadBack::of(&row)
-        .map_err(refused)?
-        .judge(limit, sentinel, &settings.allowed)
+    let read = ReadBack::of(&row).map_err(refused)?;
+    let sentinel = (class, sentinel(class, read.pid));
+    read.judge(limit, sentinel, &settings.allowed)
+}
+
+/// Makes a sentinel's second number: no pair that a program is likely to use.
+const SENTINEL: i32 = 0x5e17_1e1d;
+
+/// The second number of a sentinel, by its first, which is random, and the number of the session's process: sentinels of two
+/// sessions are never the same, and in a list of locks they can be told from other pairs.
+pub(super) fn sentinel(class: i32, pid: i32) -> i32 {
+    class ^ pid ^ SENTINEL
 }
 
 /// `SET` and not the options of the start-up message, which PgBouncer refuses. What only newer servers know is
@@ -96,14 +105,15 @@ async fn set(client: &Client, limit: Duration, watch_socket: bool) -> Result<(),
 }
 
 /// Everything that [`ReadBack::of`] takes from the row, by position. The sentinel is locked twice; see the heartbeat.
-async fn read_back(client: &Client, sentinel: (i32, i32)) -> Result<Row, Error> {
-    let (class, object) = sentinel;
+async fn read_back(client: &Client, class: i32) -> Result<Row, Error> {
+    let object = SENTINEL;
     let rows = client
         .query_typed(
             "SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
                 pg_backend_pid(), pg_is_in_recovery(),
                 (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,
-                CASE WHEN pg_try_advisory_lock($1, $2) THEN pg_try_advisory_lock($1, $2) ELSE false END,
+                CASE WHEN pg_try_advisory_lock($1, $1 # pg_backend_pid() # $2)
+                    THEN pg_try_advisory_lock($1, $1 # pg_backend_pid() # $2) ELSE false END,
                 (extract(epoch FROM
                     coalesce(current_setting('idle_session_timeout', true), '0')::interval) * 1000)::int8,
                 (SELECT coalesce(string_agg(name, ', '), '')

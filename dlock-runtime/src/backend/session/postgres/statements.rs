@@ -33,6 +33,8 @@ pub(super) struct Statements {
     numbers: OfKeys,
     pairs: OfKeys,
     pub(super) check: Cached,
+    pub(super) list: Cached,
+    pub(super) kill: Cached,
 }
 
 /// The statements about a lock, whose key is their first parameters.
@@ -186,6 +188,30 @@ impl Default for Statements {
             // locks, locking it again restores the count; it is never free in between, and both touch only the
             // session's own memory: reading `pg_locks` would cost with every lock of the server and stop the lock
             // manager, and a setting of the session would survive `pg_advisory_unlock_all()`.
+            // Looked at and ended in one statement: the number of a process can be another's by then.
+            kill: Cached::new(
+                "SELECT pg_terminate_backend(lock.pid) FROM pg_locks AS lock
+                 WHERE lock.locktype = 'advisory' AND lock.granted AND lock.pid = $1::int4
+                   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND lock.classid::int8 = $2::int8 AND lock.objid::int8 = $3::int8
+                   AND lock.objsubid = $4::int4",
+            ),
+            // The holders of each lock first, then those who wait in their order: by the time that each began to wait, which
+            // PostgreSQL tells from version 14 on. The column is read through JSON, since older ones do not have it.
+            list: Cached::new(
+                "SELECT lock.pid, lock.classid::int8, lock.objid::int8, lock.objsubid::int4, lock.mode = 'ShareLock',
+                    lock.granted, session.application_name,
+                    session.usename || coalesce('@' || host(session.client_addr),
+                        CASE WHEN session.client_port = -1 THEN '@[local]' END, ''),
+                    (extract(epoch FROM clock_timestamp() - (to_jsonb(lock) ->> 'waitstart')::timestamptz) * 1000000)::int8,
+                    (extract(epoch FROM clock_timestamp() - session.backend_start) * 1000000)::int8
+                 FROM pg_locks AS lock LEFT JOIN pg_stat_activity AS session ON session.pid = lock.pid
+                 WHERE lock.locktype = 'advisory'
+                   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND ($1::int8 IS NULL OR
+                       lock.classid::int8 = $1 AND lock.objid::int8 = $2::int8 AND lock.objsubid = $3::int4)
+                 ORDER BY lock.granted DESC, (to_jsonb(lock) ->> 'waitstart')::timestamptz NULLS LAST, lock.pid",
+            ),
             check: Cached::new(
                 "SELECT pg_backend_pid(), pg_is_in_recovery(),
                     (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,

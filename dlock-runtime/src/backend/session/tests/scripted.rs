@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{
-    Act, Answers, ConnectError, Driver, DriverError, Session, Wait,
+    Act, Answers, ConnectError, Driver, DriverError, Listed, Session, Wait,
 };
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
@@ -253,6 +253,14 @@ impl Session for Line {
 
     async fn holder(&self, _: &ServerKey, _: &[i64]) -> Result<Option<Holder>, DriverError> {
         self.say(&self.script.holder).await
+    }
+
+    async fn list(&self, _: Option<&ServerKey>, _: &[i64]) -> Result<Listed, DriverError> {
+        Ok(Listed::Locks(Vec::new()))
+    }
+
+    async fn kill(&self, _: i64, _: &ServerKey) -> Result<(), DriverError> {
+        Ok(())
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -1,0 +1,83 @@
+//! What the rows tell of locks in use.
+
+use std::time::Duration;
+
+use super::row::{REVOKED, Row, Stamped};
+use crate::capabilities::Strategy;
+use crate::error::Holder;
+use crate::key::{Mode, ServerKey};
+use crate::listing::{LockInfo, Party};
+
+/// A row as a lock, `None` if nobody holds it or waits for it. `nonce` is in the owners of this locker.
+pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockInfo> {
+    let Stamped {
+        name,
+        acquired_at,
+        row,
+    } = stamped;
+    let text = name.clone().into();
+    let mut info = LockInfo::new(Strategy::Lease, ServerKey::Name(name.into()));
+    info.key = Some(text);
+    if !row.is_free() && !row.owner.is_empty() {
+        let mut party = party(&row.owner, Some(&row.program), Mode::Exclusive, nonce);
+        party.lasts = Some(between(acquired_at, row.now));
+        party.who.held_for = party.lasts;
+        info.holders.push(party);
+    }
+    if !row.is_free() {
+        let readers = row.readers(doubted);
+        let readers = readers.iter();
+        info.holders.extend(
+            readers.map(|(owner, reader)| party(owner, Some(&reader.2), Mode::Shared, nonce)),
+        );
+    }
+    info.waiters = waiters(&row, nonce);
+    if !info.holders.is_empty() {
+        info.token = Some(row.token);
+        info.expires_in = Some(between(row.now, row.expires_at));
+    } else if info.waiters.is_empty() {
+        return None;
+    }
+    Some(info.complete())
+}
+
+/// Who waits, the longest waiting first.
+fn waiters(row: &Row, nonce: &str) -> Vec<Party> {
+    let present = row.waiters.iter().filter(|(_, waiter)| waiter.1 > row.now);
+    let mut waiters: Vec<_> = present.collect();
+    waiters.sort_by_key(|(_, waiter)| waiter.0);
+    waiters
+        .into_iter()
+        .map(|(owner, waiter)| {
+            let mode = if waiter.2 == 1 {
+                Mode::Exclusive
+            } else {
+                Mode::Shared
+            };
+            let mut party = party(owner, None, mode, nonce);
+            party.lasts = Some(between(waiter.0, row.now));
+            party
+        })
+        .collect()
+}
+
+fn party(owner: &str, program: Option<&str>, mode: Mode, nonce: &str) -> Party {
+    Party::new(holder(owner, program.unwrap_or_default(), nonce), mode)
+}
+
+/// Who an owner is. What follows the `#` is the acquisition's.
+pub(super) fn holder(owner: &str, program: &str, nonce: &str) -> Holder {
+    Holder {
+        program: Some(program.to_owned()).filter(|program| !program.is_empty()),
+        client: Some(match owner.split('#').next() {
+            Some(owner_name) if owner != REVOKED => format!("owner {owner_name}"),
+            _ => "revoked".to_owned(),
+        }),
+        this_process: owner.contains(nonce),
+        ..Holder::default()
+    }
+}
+
+fn between(from: i64, to: i64) -> Duration {
+    Duration::from_micros(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
+}

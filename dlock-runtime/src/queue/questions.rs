@@ -42,10 +42,14 @@ impl Questions {
         key: &ServerKey,
     ) -> Result<Option<Holder>, Trouble> {
         let since = Moment::now();
-        let _turn = match time::timeout(TURN_WITHIN, self.turns.acquire()).await {
-            Ok(turn) => turn,
-            Err(_) if self.answered_since(since) => return Ok(None),
-            Err(_) => self.turns.acquire().await,
+        let mut turn = std::pin::pin!(self.turns.acquire());
+        let _turn = loop {
+            match time::timeout(TURN_WITHIN, &mut turn).await {
+                Ok(turn) => break turn,
+                Err(_) if self.answered_since(since) => return Ok(None),
+                // Its place in the line of turns stays.
+                Err(_) => {}
+            }
         };
         let answer = backend.holder(key).await;
         if answer.is_ok() {

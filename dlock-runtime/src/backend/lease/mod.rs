@@ -320,10 +320,11 @@ impl<S: Store> Backend for Leases<S> {
     }
 
     fn close(&self, reason: &str) {
+        // Before the keeper ends: with its last breath it would lose them itself, and nobody would free them.
+        let lost = self.held.lose_all(reason);
         if let Some(keeper) = self.keeper().take() {
             keeper.abort();
         }
-        let lost = self.held.lose_all(reason);
         let store = self.store.clone();
         if lost.is_empty() {
             return store.close(reason);
@@ -332,10 +333,7 @@ impl<S: Store> Backend for Leases<S> {
         let reason: Arc<str> = reason.into();
         self.runtime.spawn(async move {
             for lease in lost {
-                let _ = match lease.mode {
-                    Mode::Exclusive => store.release(&lease.name, &lease.owner, lease.token).await,
-                    Mode::Shared => shared::release(&*store, &lease).await,
-                };
+                let _ = release_early(&*store, &lease).await;
             }
             store.close(&reason);
         });
@@ -416,14 +414,32 @@ impl<S: Store> Leases<S> {
         let store = self.store.clone();
         self.runtime.spawn(async move {
             lease.stop().await;
-            let released = match lease.mode {
-                Mode::Exclusive => store.release(&lease.name, &lease.owner, lease.token).await,
-                Mode::Shared => shared::release(&*store, &lease).await,
-            };
+            let released = release_early(&*store, &lease).await;
             if released.is_ok_and(|released| released.is_wanted) {
                 store.wake(&lease.name).await;
             }
         });
+    }
+}
+
+/// How often a release is tried that others' statements get in the way of.
+const TRIES: u32 = 10;
+
+/// Frees a lease that nobody vouches for any more, before its time. What fails is left to its end.
+async fn release_early<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
+    let mut tries = 1;
+    loop {
+        let released = match lease.mode {
+            Mode::Exclusive => store.release(&lease.name, &lease.owner, lease.token).await,
+            Mode::Shared => shared::release(store, lease).await,
+        };
+        match released {
+            Err(StoreError::Again { .. }) if tries < TRIES => {
+                tries += 1;
+                store.pause().await;
+            }
+            released => return released,
+        }
     }
 }
 

@@ -49,7 +49,14 @@ pub(super) async fn kick<D: Driver>(
     let (wanted, others): (Vec<_>, Vec<_>) =
         locks.into_iter().partition(|lock| lock.server_key == key);
     let holders: Vec<Party> = wanted.into_iter().flat_map(|lock| lock.holders).collect();
-    if holders.iter().any(|holder| holder.who.this_process) {
+    // Looked at again: a session of ours may have been granted the lock since the question was sent.
+    let mut own = waiters.out();
+    own.push(live.session().id());
+    let is_own = |holder: &Party| {
+        let session = holder.who.session;
+        holder.who.this_process || session.is_some_and(|session| own.contains(&session))
+    };
+    if holders.iter().any(is_own) {
         return Err(NotKicked::Own);
     }
     let is_one = |party: &Party| {

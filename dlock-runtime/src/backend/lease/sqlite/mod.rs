@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::row::{Reader, Row, Waiter, parse};
+use super::row::{REVOKED, Reader, Row, Stamped, Waiter, parse};
 use super::shared::micros;
 use super::store::{Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, Swap};
 use crate::config::LeaseSettings;
@@ -151,6 +151,29 @@ impl Store for SqliteStore {
             move |session: &mut Session| session.read(|connection| table.read(connection, &name));
         let found = self.main.ask(self.answers_within, reading).await??;
         Ok(found.map(|found| found.row))
+    }
+
+    async fn list(&self, only: Option<&str>) -> Answer<Vec<Stamped>> {
+        let (table, only) = (self.table.clone(), only.map(str::to_owned));
+        let listing = move |session: &mut Session| {
+            session.read(|connection| table.list(connection, only.as_deref()))
+        };
+        self.main.ask(self.answers_within, listing).await?
+    }
+
+    async fn revoke(&self, name: &str, version: u64) -> Answer<bool> {
+        let revoked = self.change(name, move |found, _| {
+            let row = &mut found.row;
+            if row.version != version || row.is_free() {
+                return (false, false);
+            }
+            REVOKED.clone_into(&mut row.owner);
+            row.readers.clear();
+            row.token += 1;
+            row.version += 1;
+            (true, true)
+        });
+        Ok(revoked.await?.unwrap_or(false))
     }
 
     async fn create(&self, name: &str) -> Answer<()> {

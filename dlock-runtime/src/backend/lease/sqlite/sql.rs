@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::backend::lease::row::{Row, parse, to_json};
+use crate::backend::lease::row::{Row, Stamped, parse, to_json};
 use crate::config::TableName;
 
 /// A row, and the file in which its lock was taken.
@@ -17,6 +17,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Table {
     read: String,
+    list: String,
     insert: String,
     write: String,
     namespace: String,
@@ -29,6 +30,11 @@ impl Table {
             read: format!(
                 "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file \
                  FROM {table} WHERE namespace = ?1 AND name = ?2"
+            ),
+            list: format!(
+                "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file, name, acquired_at \
+                 FROM {table} WHERE namespace = ?1 AND name <> '' AND (?2 IS NULL OR name = ?2) \
+                 AND (owner <> '' OR readers <> '{{}}' OR waiters <> '{{}}') ORDER BY name"
             ),
             insert: format!(
                 "INSERT INTO {table} SELECT ?1, ?2, COALESCE(MAX(token), 0), '', '', '{{}}', '{{}}', ?3, 0, 0, 0, '' \
@@ -48,26 +54,29 @@ impl Table {
         connection: &Connection,
         name: &str,
     ) -> rusqlite::Result<Option<Found>> {
-        let found = |row: &rusqlite::Row<'_>| {
-            Ok(Found {
-                row: Row {
-                    token: number(row, 0)?,
-                    owner: row.get(1)?,
-                    program: row.get(2)?,
-                    readers: parse(&row.get::<_, String>(3)?),
-                    waiters: parse(&row.get::<_, String>(4)?),
-                    version: number(row, 5)?,
-                    expires_at: row.get(6)?,
-                    ttl: row.get(7)?,
-                    now: now(),
-                },
-                file: row.get(8)?,
-            })
-        };
         connection
             .prepare_cached(&self.read)?
             .query_row(params![self.namespace, name], found)
             .optional()
+    }
+
+    /// The rows of locks that somebody holds or waits for, or the one of this name.
+    pub(super) fn list(
+        &self,
+        connection: &Connection,
+        only: Option<&str>,
+    ) -> rusqlite::Result<Vec<Stamped>> {
+        let stamped = |row: &rusqlite::Row<'_>| {
+            Ok(Stamped {
+                row: found(row)?.row,
+                name: row.get(9)?,
+                acquired_at: row.get(10)?,
+            })
+        };
+        connection
+            .prepare_cached(&self.list)?
+            .query_map(params![self.namespace, only], stamped)?
+            .collect()
     }
 
     /// Makes a row, free and with the token of the floor. There must be none.
@@ -101,6 +110,24 @@ impl Table {
         ])?;
         Ok(())
     }
+}
+
+/// The first nine columns.
+fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
+    Ok(Found {
+        row: Row {
+            token: number(row, 0)?,
+            owner: row.get(1)?,
+            program: row.get(2)?,
+            readers: parse(&row.get::<_, String>(3)?),
+            waiters: parse(&row.get::<_, String>(4)?),
+            version: number(row, 5)?,
+            expires_at: row.get(6)?,
+            ttl: row.get(7)?,
+            now: now(),
+        },
+        file: row.get(8)?,
+    })
 }
 
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {

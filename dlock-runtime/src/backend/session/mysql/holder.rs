@@ -85,28 +85,33 @@ async fn processes(
             continue;
         };
         if id == holder {
-            let (user, host): (Option<String>, Option<String>) =
-                (column(&row, 1)?, column(&row, 2)?);
+            let (user, host) = (text(&row, 1)?, text(&row, 2)?);
             seen.client = match (user, host) {
                 (Some(user), Some(host)) => Some(format!("{user}@{host}")),
                 (user, _) => user,
             };
         }
         let is_own = i64::try_from(id).is_ok_and(|id| own.contains(&id));
-        if is_own || column::<String>(&row, 6)?.as_deref() != Some("User lock") {
+        if is_own || text(&row, 6)?.as_deref() != Some("User lock") {
             continue;
         }
-        let statement: Option<String> = column(&row, 7)?;
+        let statement = text(&row, 7)?;
         match statement {
             Some(statement) if statement.contains(&quoted) => {
                 seen.waiting = seen.waiting.map(|waiting| waiting + 1);
             }
             // Another name, in full. MariaDB shows `?` in its place, and so does MySQL without a log of statements.
-            Some(statement) if statement.contains('\'') => {}
+            Some(statement) if statement.matches('\'').count() > 1 => {}
             _ => seen.waiting = None,
         }
     }
     Ok(seen)
+}
+
+/// A column of the process list. Other programs write what they like there, and the server cuts it where it likes.
+fn text(row: &Row, index: usize) -> Result<Option<String>, DriverError> {
+    let bytes: Option<Vec<u8>> = column(row, index)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The two columns of the first statement that answers with a value in the first.

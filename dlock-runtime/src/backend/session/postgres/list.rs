@@ -109,7 +109,8 @@ fn signed(number: i64) -> i32 {
 
 /// Somebody at a lock; `None`: a session of dlock at its sentinel.
 fn party(row: &Row, own: &[i64]) -> Result<Option<(ServerKey, bool, Party)>, Error> {
-    let pid: i32 = row.try_get(0)?;
+    // The locks of a prepared transaction belong to no session.
+    let pid: Option<i32> = row.try_get(0)?;
     let place = Place {
         class: row.try_get(1)?,
         object: row.try_get(2)?,
@@ -117,7 +118,7 @@ fn party(row: &Row, own: &[i64]) -> Result<Option<(ServerKey, bool, Party)>, Err
     };
     let key = place.key();
     if let ServerKey::Pair(class, object) = key
-        && object == sentinel(class, pid)
+        && pid.is_some_and(|pid| object == sentinel(class, pid))
     {
         return Ok(None);
     }
@@ -130,8 +131,8 @@ fn party(row: &Row, own: &[i64]) -> Result<Option<(ServerKey, bool, Party)>, Err
     let who = Holder {
         program: program.filter(|name| !name.is_empty()),
         client: row.try_get(7)?,
-        session: Some(pid.into()),
-        this_process: own.contains(&pid.into()),
+        session: pid.map(i64::from),
+        this_process: pid.is_some_and(|pid| own.contains(&pid.into())),
         connected_for: micros(row.try_get(9)?),
         ..Holder::default()
     };

@@ -466,16 +466,16 @@ impl Session for PostgresSession {
             let Some(row) = self.client.query_opt(statement, &params).await? else {
                 return Ok(None);
             };
-            let session: i32 = row.try_get(0)?;
-            let session = i64::from(session);
+            // The locks of a prepared transaction belong to no session.
+            let session = row.try_get::<_, Option<i32>>(0)?.map(i64::from);
             let program: Option<String> = row.try_get(1)?;
             let connected: Option<i64> = row.try_get(3)?;
             let waiting: i64 = row.try_get(4)?;
             Ok(Some(Holder {
                 program: program.filter(|name| !name.is_empty()),
                 client: row.try_get(2)?,
-                session: Some(session),
-                this_process: own.contains(&session),
+                session,
+                this_process: session.is_some_and(|session| own.contains(&session)),
                 held_for: None,
                 connected_for: connected
                     .and_then(|microseconds| u64::try_from(microseconds).ok())

@@ -153,7 +153,7 @@ fn hostile_keys(server: &mut Server) {
     }
     let written = std::fs::read_to_string(log).expect("the statements");
     let count = written.matches(match server.kind() {
-        Kind::Postgres => "pg_try_advisory_lock($1)",
+        Kind::Postgres => "pg_try_advisory_lock($1",
         Kind::MariaDb | Kind::MySql => "GET_LOCK(",
     });
     assert!(count.count() > 50, "the log is empty");

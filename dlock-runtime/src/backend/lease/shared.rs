@@ -32,11 +32,23 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
         }
         let token = row.token + 1;
         let ends = row.now.saturating_add(micros(claim.ttl));
+        // Whoever steals by watching has to watch for as long as the longest lease of the readers lasts.
+        let of_others = if readers.is_empty() {
+            Duration::ZERO
+        } else {
+            Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0))
+        };
         readers.insert(
             claim.owner.to_owned(),
             Reader(token, ends, claim.program.to_owned()),
         );
-        let swap = change(&row, claim.owner, &readers, Some(token), claim.ttl);
+        let swap = change(
+            &row,
+            claim.owner,
+            &readers,
+            Some(token),
+            claim.ttl.max(of_others),
+        );
         if store.swap(claim.name, &swap).await? {
             return Ok(Some(token));
         }

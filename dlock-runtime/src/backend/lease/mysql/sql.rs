@@ -149,7 +149,7 @@ impl Statements {
     pub(super) fn renew_reader(&self) -> String {
         format!(
             "UPDATE {} SET readers = JSON_SET(readers, ?, {NOW} + ?), expires_at = GREATEST(expires_at, {NOW} + ?), \
-             ttl = ?, version = version + 1 WHERE {NAMED} AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) = ? \
+             ttl = GREATEST(ttl, ?), version = version + 1 WHERE {NAMED} AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) = ? \
              AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) > {NOW}",
             self.table
         )

@@ -336,6 +336,7 @@ fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
                 return None;
             }
             row.expires_at = ends;
+            row.ttl = ttl;
         }
         Mode::Shared => {
             let now = row.now;
@@ -344,9 +345,10 @@ fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
                 _ => return None,
             }
             row.expires_at = row.expires_at.max(ends);
+            // Another reader's lease may last longer.
+            row.ttl = row.ttl.max(ttl);
         }
     }
-    row.ttl = ttl;
     row.version += 1;
     Some(found)
 }

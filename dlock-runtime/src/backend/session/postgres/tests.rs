@@ -224,7 +224,7 @@ fn the_holder_is_told_with_its_age_and_the_others_who_wait() {
             assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
             (all, others.expect("a holder").waiting)
         };
-        let (granted, (all, others)) = futures_util::join!(wait, asked);
+        let (granted, (all, others)) = futures_util::future::join(wait, asked).await;
         assert_eq!(granted.unwrap(), super::Wait::Granted);
         assert_eq!((all.waiting, others), (Some(1), Some(0)));
         assert!(all.connected_for.expect("of its own account") > Duration::ZERO);

@@ -121,10 +121,11 @@ impl Statements {
         )
     }
 
-    /// Renews so many exclusive leases. Parameters: ttl, ttl, and those of [`some`](Self::some).
+    /// Renews so many exclusive leases. No renewal brings an end nearer: one that was on its way for long may come behind
+    /// a longer one. Parameters: ttl, ttl, and those of [`some`](Self::some).
     pub(super) fn renew(&self, count: usize) -> String {
         format!(
-            "UPDATE {} SET expires_at = {NOW} + ?, ttl = ?, version = version + 1 WHERE {} AND expires_at > {NOW}",
+            "UPDATE {} SET expires_at = GREATEST(expires_at, {NOW} + ?), ttl = GREATEST(ttl, ?), version = version + 1 WHERE {} AND expires_at > {NOW}",
             self.table,
             some(count)
         )

@@ -200,6 +200,7 @@ fn swap(table: &str, token: &str, strength: &str) -> String {
     )
 }
 
+/// No renewal brings an end nearer: one that was on its way for long may come behind a longer one.
 /// Renews what stands, leaves out what somebody has locked, and says of the rest whether it still stands.
 fn renew(table: &str) -> String {
     format!(
@@ -215,11 +216,11 @@ fn renew(table: &str) -> String {
              FOR NO KEY UPDATE OF lease SKIP LOCKED), \
          renewed AS ( \
              UPDATE {table} AS lease SET version = lease.version + 1, ttl = standing.ttl, \
-                 expires_at = CASE WHEN standing.shared \
-                     THEN greatest(lease.expires_at, clock_timestamp() + standing.ttl * interval '1 microsecond') \
-                     ELSE clock_timestamp() + standing.ttl * interval '1 microsecond' END, \
+                 expires_at = greatest(lease.expires_at, \
+                     clock_timestamp() + standing.ttl * interval '1 microsecond'), \
                  readers = CASE WHEN standing.shared \
-                     THEN jsonb_set(lease.readers, ARRAY[standing.owner, '1'], to_jsonb({NOW} + standing.ttl)) \
+                     THEN jsonb_set(lease.readers, ARRAY[standing.owner, '1'], to_jsonb(greatest( \
+                         (lease.readers -> standing.owner ->> 1)::int8, {NOW} + standing.ttl))) \
                      ELSE lease.readers END \
              FROM standing WHERE lease.namespace = $1 AND lease.name = standing.name \
              RETURNING standing.number) \

@@ -98,7 +98,8 @@ impl Guard {
     }
 
     /// Renews a lease now: it lasts for `ttl` from now on, and the automatic renewals keep to that from here on. Of several
-    /// keys all are renewed. From 1 s to 24 h.
+    /// keys all are renewed. From 1 s to 24 h. A shorter `ttl` than before counts for this holder at once; on a server
+    /// the others wait until the end that was promised before.
     ///
     /// # Errors
     ///

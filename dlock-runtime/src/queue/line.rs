@@ -19,7 +19,12 @@ use crate::key::{KeyText, Mode};
 pub(super) struct Entry {
     /// The key, as the first caller wrote it.
     pub(super) text: KeyText,
+    /// In the order of their numbers.
     pub(super) line: VecDeque<Waiting>,
+    /// How many in line came for one try.
+    one_tries: usize,
+    /// The last of those in line, when it was last held here: up to this number all have seen it held.
+    seen: u64,
     pub(super) state: State,
 }
 
@@ -92,8 +97,6 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
     /// Whether it came to wait, and not for one try.
     pub(super) timed: bool,
-    /// Others of this process held the lock meanwhile.
-    pub(super) saw_it_held: bool,
     pub(super) reply: oneshot::Sender<Result<Arc<Vitality>, Error>>,
     pub(super) timer: Option<Timer>,
     /// For a turn: what vouches for the enclosing body's hold.
@@ -145,12 +148,15 @@ impl Waiting {
                 Patience::OneTry { .. } | Patience::Forever => Instant::now(),
             },
             timed: !matches!(request.patience, Patience::OneTry { .. }),
-            saw_it_held: false,
             reply,
             timer: None,
             turn: request.turn.cloned(),
         };
         (waiting, answer)
+    }
+
+    fn is_one_try(&self) -> bool {
+        matches!(self.patience, Patience::OneTry { .. })
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -168,6 +174,8 @@ impl Entry {
         Entry {
             text,
             line: VecDeque::new(),
+            one_tries: 0,
+            seen: 0,
             state: State::Held {
                 hold,
                 mode,
@@ -182,6 +190,8 @@ impl Entry {
     pub(super) fn taking(errand: Arc<Errand>, first: Waiting) -> Entry {
         Entry {
             text: first.key.clone(),
+            one_tries: usize::from(first.is_one_try()),
+            seen: 0,
             line: VecDeque::from([first]),
             state: State::Taking(errand),
         }
@@ -241,6 +251,7 @@ impl Entry {
                 .is_some_and(|first| first.mode == Mode::Shared)
                 && let Some(waiting) = self.line.pop_front()
             {
+                self.one_tries -= usize::from(waiting.is_one_try());
                 holders.push(waiting.caller);
                 granted.push(waiting);
             }
@@ -288,11 +299,12 @@ impl Entry {
         }
     }
 
-    pub(super) fn push(&mut self, mut waiting: Waiting) {
+    pub(super) fn push(&mut self, waiting: Waiting) {
         match &self.state {
             State::Taking(errand) => errand.wait_until(waiting.patience.deadline()),
-            State::Held { .. } | State::GivingBack => waiting.saw_it_held = true,
+            State::Held { .. } | State::GivingBack => self.seen = waiting.caller.id,
         }
+        self.one_tries += usize::from(waiting.is_one_try());
         self.line.push_back(waiting);
     }
 
@@ -304,13 +316,27 @@ impl Entry {
 
     /// Takes a caller out of the line.
     pub(super) fn remove(&mut self, id: u64) -> Option<Waiting> {
-        let position = self
-            .line
-            .iter()
-            .position(|waiting| waiting.caller.id == id)?;
-        let waiting = self.line.remove(position);
+        let waiting = self.take_at(self.position(id)?);
         self.call_off_unless_wanted();
         waiting
+    }
+
+    /// Where in line a caller is.
+    pub(super) fn position(&self, id: u64) -> Option<usize> {
+        self.line
+            .binary_search_by_key(&id, |waiting| waiting.caller.id)
+            .ok()
+    }
+
+    fn take_at(&mut self, position: usize) -> Option<Waiting> {
+        let waiting = self.line.remove(position)?;
+        self.one_tries -= usize::from(waiting.is_one_try());
+        Some(waiting)
+    }
+
+    /// Whether others of this process held the lock while this one waited.
+    pub(super) fn saw_it_held(&self, waiting: &Waiting) -> bool {
+        waiting.caller.id <= self.seen
     }
 
     /// A caller's deadline has passed before the server has answered for the first time: a wait of a millisecond is
@@ -323,39 +349,38 @@ impl Entry {
         if !errand.is_called_off() && !matches!(errand.progress(), Progress::Asked) {
             return None;
         }
-        let waiting = self
-            .line
-            .iter_mut()
-            .find(|waiting| waiting.caller.id == id)?;
-        if waiting.saw_it_held || matches!(waiting.patience, Patience::OneTry { .. }) {
+        let position = self.position(id)?;
+        let waiting = self.line.get_mut(position)?;
+        if waiting.caller.id <= self.seen || waiting.is_one_try() {
             return None;
         }
         let answer_by = Instant::now() + ANSWERS_WITHIN;
         waiting.patience = Patience::OneTry { answer_by };
+        self.one_tries += 1;
         Some(answer_by)
     }
 
     /// Takes those out of the line who came for one try.
     pub(super) fn remove_one_tries(&mut self) -> Vec<Waiting> {
-        let is_one_try = |waiting: &Waiting| matches!(waiting.patience, Patience::OneTry { .. });
-        if !self.line.iter().any(is_one_try) {
+        if self.one_tries == 0 {
             return Vec::new();
         }
-        let (gone, staying): (Vec<_>, Vec<_>) = self.line.drain(..).partition(is_one_try);
+        let (gone, staying): (Vec<_>, Vec<_>) = self.line.drain(..).partition(Waiting::is_one_try);
         self.line = staying.into();
+        self.one_tries = 0;
         self.call_off_unless_wanted();
         gone
     }
 
     /// Takes the first out of the line, if it asked for this mode.
     pub(super) fn pop(&mut self, mode: Mode) -> Option<Waiting> {
-        let wanted = self.line.front().is_some_and(|first| first.mode == mode);
-        wanted.then(|| self.line.pop_front()).flatten()
+        self.wants(mode).then(|| self.take_at(0)).flatten()
     }
 
     /// Empties the line.
     pub(super) fn clear(&mut self) -> Vec<Waiting> {
         let all = self.line.drain(..).collect();
+        self.one_tries = 0;
         self.call_off_unless_wanted();
         all
     }
@@ -389,8 +414,8 @@ impl Entry {
             asking: false,
             since: Instant::now(),
         };
-        for waiting in &mut self.line {
-            waiting.saw_it_held = true;
+        if let Some(last) = self.line.back() {
+            self.seen = last.caller.id;
         }
         Ok((granted, self.remove_one_tries()))
     }
@@ -419,6 +444,25 @@ impl Entry {
         let stands = stands || crate::sabotage::is_on("lost-hand-over");
         let suits = first.mode == mode && stands;
         suits.then(|| stretch.longer(bounds)).flatten()
+    }
+
+    /// Whether what is counted beside the line is what is in it.
+    #[cfg(test)]
+    pub(super) fn check_counts(&self) -> Result<(), String> {
+        let one_tries = self.line.iter().filter(|waiting| waiting.is_one_try());
+        if one_tries.count() != self.one_tries {
+            return Err("another number of single tries is noted than is in line".into());
+        }
+        let ids = self.line.iter().map(|waiting| waiting.caller.id);
+        if !ids.is_sorted() {
+            return Err("the line is out of order".into());
+        }
+        Ok(())
+    }
+
+    /// Whether the next in line wants the lock in this mode.
+    pub(super) fn wants(&self, mode: Mode) -> bool {
+        self.line.front().is_some_and(|first| first.mode == mode)
     }
 
     /// A holder lets go.

@@ -416,7 +416,7 @@ impl Queue {
             }
             Err(nobody) => {
                 drop(table);
-                self.give_back(key, nobody, None, false);
+                self.give_back(key, nobody, None, false, None);
             }
         }
     }

@@ -81,14 +81,13 @@ impl Queue {
         let Some(waiting) = entry.remove(id) else {
             return;
         };
+        let saw_it_held = entry.saw_it_held(&waiting);
         let refusal = match &entry.state {
             State::Held { .. } => entry.held_here(),
             State::GivingBack => Refusal::HeldElsewhere { asked_now: false },
             State::Taking(errand) => match errand.progress() {
                 // The server was asked a moment ago, after a release; it was not what kept the caller waiting.
-                Progress::Asked if waiting.saw_it_held => {
-                    Refusal::HeldElsewhere { asked_now: false }
-                }
+                Progress::Asked if saw_it_held => Refusal::HeldElsewhere { asked_now: false },
                 Progress::Asked => Refusal::Trouble(Trouble {
                     reason: "the server did not answer in time".into(),
                     source: None,
@@ -111,10 +110,8 @@ impl Queue {
         });
         let mut table = self.table();
         let waiting = table.entries.get_mut(key).and_then(|entry| {
-            entry
-                .line
-                .iter_mut()
-                .find(|waiting| waiting.caller.id == id)
+            let position = entry.position(id)?;
+            entry.line.get_mut(position)
         });
         match waiting {
             Some(waiting) => waiting.timer = Some(line::Timer(timer)),

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 
-use super::line::LetGo;
+use super::line::{LetGo, Stretch};
 use super::{Leaving, Queue};
-use crate::backend::{GivenBack, Hold};
-use crate::key::ServerKey;
+use crate::backend::{GivenBack, Hold, Offered};
+use crate::key::{Mode, ServerKey};
 
 /// What a release is told that finds nothing to release.
 const UNKNOWN: &str = "this process did not hold the lock";
@@ -49,11 +51,12 @@ impl Queue {
                     self.hand_out(table, key, mode, hold, stretch);
                     return Leaving::done(vitality.lost().map_or(Ok(()), Err));
                 }
+                let again = entry.wants(mode).then_some(mode);
                 drop(table);
                 if let Some(watch) = &self.watch {
                     watch.leaves(id);
                 }
-                self.give_back(key, hold, Some(id), heard)
+                self.give_back(key, hold, Some(id), heard, again)
             }
         }
     }
@@ -65,39 +68,58 @@ impl Queue {
         }
     }
 
-    /// `id`: who held it.
+    /// `id`: who held it. `again`: the next in line would take it again in this mode, if nobody else does.
     pub(super) fn give_back(
         self: &Arc<Self>,
         key: &ServerKey,
         hold: Hold,
         id: Option<u64>,
         heard: bool,
+        again: Option<Mode>,
     ) -> Leaving {
-        let vitality = hold.vitality;
-        let giving_back = match hold.grant.give_back() {
-            GivenBack::Now(result) => {
-                let result = vitality.lost().map_or(result, Err);
-                #[cfg(dlock_sabotage)]
-                let result = match crate::sabotage::is_on("release-unowned") {
-                    true => Ok(()),
-                    false => result,
-                };
-                self.watch_release(id, &result);
-                self.advance(self.table(), key);
-                return Leaving::done(result);
-            }
-            GivenBack::Later(giving_back) => giving_back,
+        let Hold {
+            vitality,
+            mut grant,
+        } = hold;
+        let offered = again.and_then(|mode| Some((mode, grant.offer()?)));
+        let (mode, giving_back) = match offered {
+            Some((mode, offered)) => (mode, Either::Left(offered)),
+            None => match grant.give_back() {
+                GivenBack::Now(result) => {
+                    let result = vitality.lost().map_or(result, Err);
+                    #[cfg(dlock_sabotage)]
+                    let result = match crate::sabotage::is_on("release-unowned") {
+                        true => Ok(()),
+                        false => result,
+                    };
+                    self.watch_release(id, &result);
+                    self.advance(self.table(), key);
+                    return Leaving::done(result);
+                }
+                GivenBack::Later(giving_back) => {
+                    let alone = giving_back.map(|given_back| Offered {
+                        given_back,
+                        again: None,
+                    });
+                    (Mode::Exclusive, Either::Right(alone))
+                }
+            },
         };
         let (ack, answer) = heard.then(oneshot::channel).unzip();
         let queue = self.clone();
         let key = key.clone();
         self.spawn(async move {
             // The strategy's word is the last: a session that is closed once it is free was not lost.
-            let result = giving_back.await;
-            queue.watch_release(id, &result);
-            queue.advance(queue.table(), &key);
+            let Offered { given_back, again } = giving_back.await;
+            queue.watch_release(id, &given_back);
+            match again {
+                Some(hold) => {
+                    queue.hand_out(queue.table(), &key, mode, hold, Stretch::begin());
+                }
+                None => queue.advance(queue.table(), &key),
+            }
             if let Some(ack) = ack {
-                let _ = ack.send(result);
+                let _ = ack.send(given_back);
             }
         });
         answer.map_or(Leaving::done(Ok(())), Leaving::Asked)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::oneshot;
 use tokio::runtime::Handle;
 
-use super::driver::{Act, DriverError, Session};
+use super::driver::{Act, DriverError, Offer, Session};
 use super::gone;
 use super::live::Live;
 use crate::key::{Mode, ServerKey};
@@ -25,6 +25,15 @@ pub(super) struct Gathered {
 struct Line {
     under_way: usize,
     asked: VecDeque<Asked>,
+}
+
+impl Line {
+    /// Takes room for one statement, if there is some and nobody waits for it.
+    fn enter(&mut self, at_once: usize) -> bool {
+        let enters = self.under_way < at_once && self.asked.is_empty();
+        self.under_way += usize::from(enters);
+        enters
+    }
 }
 
 struct Asked {
@@ -79,8 +88,7 @@ pub(super) async fn ask<S: Session>(
 ) -> Result<bool, DriverError> {
     let waits = {
         let mut queue = live.gathered().line();
-        if queue.under_way < S::AT_ONCE && queue.asked.is_empty() {
-            queue.under_way += 1;
+        if queue.enter(S::AT_ONCE) {
             None
         } else {
             let (reply, answer) = oneshot::channel();
@@ -110,6 +118,25 @@ pub(super) async fn ask<S: Session>(
             }
         })
         .await;
+    room.answered = true;
+    answer
+}
+
+/// Gives one lock back and tries it again, if there is room for a statement of its own; else it is given back alone.
+pub(super) async fn offer<S: Session>(
+    live: &Arc<Live<S>>,
+    key: &ServerKey,
+    mode: Mode,
+) -> Result<Offer, DriverError> {
+    if !live.gathered().line().enter(S::AT_ONCE) {
+        let held = ask(live, Act::Release, key, mode).await?;
+        return Ok(if held { Offer::Given } else { Offer::NotHeld });
+    }
+    let mut room = Room {
+        live,
+        answered: false,
+    };
+    let answer = live.ask(live.session().offer(key, mode)).await;
     room.answered = true;
     answer
 }

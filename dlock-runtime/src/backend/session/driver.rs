@@ -96,6 +96,14 @@ pub(crate) trait Session: Send + Sync + 'static {
         mode: Mode,
     ) -> impl Future<Output = Result<bool, DriverError>> + Send;
 
+    /// Gives the lock back and tries it again, in this order, in one statement: whoever stands in the server's queue gets it
+    /// in between.
+    fn offer(
+        &self,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> impl Future<Output = Result<Offer, DriverError>> + Send;
+
     /// Tries, or gives back, several different locks with one statement. An answer for each, in their order.
     ///
     /// After an error of the statement every lock of it is in doubt: the driver looks at each, and asks again for those
@@ -189,6 +197,17 @@ pub(crate) enum Act {
     Try,
     /// `false`: the session did not hold it.
     Release,
+}
+
+/// What became of a lock that was given back and tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Nobody waited for it: this session holds it again.
+    Kept,
+    /// Somebody else has it now, or nobody; this session does not hold it.
+    Given,
+    /// The session did not hold it.
+    NotHeld,
 }
 
 /// How a wait in the server's queue ended.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::batch::{self, Gathered};
-use super::driver::{Act, DriverError, Session};
+use super::driver::{Act, DriverError, Offer, Session};
 use super::{Limits, gone};
 use crate::clock::Moment;
 use crate::hold::Vitality;
@@ -157,7 +157,29 @@ impl<S: Session> Live<S> {
         key: &ServerKey,
         mode: Mode,
     ) -> Result<(), Arc<str>> {
-        match batch::ask(self, Act::Release, key, mode).await {
+        let answer = batch::ask(self, Act::Release, key, mode).await;
+        self.has_released(answer)
+    }
+
+    /// Gives a lock back and tries it again. `true`: this session holds it, since a statement sent after the call.
+    pub(super) async fn offer(
+        self: &Arc<Self>,
+        key: &ServerKey,
+        mode: Mode,
+    ) -> Result<bool, Arc<str>> {
+        let sent = Moment::now();
+        let answer = batch::offer(self, key, mode).await;
+        let kept = matches!(answer, Ok(Offer::Kept));
+        self.has_released(answer.map(|offer| offer != Offer::NotHeld))?;
+        if kept {
+            self.confirm(sent);
+        }
+        Ok(kept)
+    }
+
+    /// What an answer to a release means: whether the session held the lock.
+    fn has_released(&self, answer: Result<bool, DriverError>) -> Result<(), Arc<str>> {
+        match answer {
             Ok(true) => Ok(()),
             Ok(false) => {
                 // A session that lost one lock without a word may have lost them all.

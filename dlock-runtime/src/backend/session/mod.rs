@@ -29,7 +29,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold,
+    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Offered, Taken, Trouble,
+    Untold,
 };
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
@@ -281,7 +282,7 @@ struct SessionGrant<D: Driver> {
     /// Where the session goes when it is not the keeper.
     home: Option<Arc<Waiters<D>>>,
     /// Free again when the lock is.
-    _room: Room,
+    room: Option<Room>,
 }
 
 impl<D: Driver> Grant for SessionGrant<D> {
@@ -301,6 +302,45 @@ impl<D: Driver> Grant for SessionGrant<D> {
                     waiters.put_back(live);
                 }
                 Ok(())
+            }
+            .boxed(),
+        )
+    }
+
+    fn offer(&mut self) -> Option<BoxFuture<'static, Offered>> {
+        // What a waiter was granted goes to the keeper with the next try, and the waiter becomes free.
+        if self.home.is_some() {
+            return None;
+        }
+        let live = self.live.take_if(|live| live.vitality().stands_quietly())?;
+        // Given up half-way, it ends the session as every grant does that is dropped.
+        let mut grant = SessionGrant::<D> {
+            live: Some(live.clone()),
+            key: self.key.clone(),
+            mode: self.mode,
+            home: None,
+            room: self.room.take(),
+        };
+        Some(
+            async move {
+                let kept = live.offer(&grant.key, grant.mode).await;
+                let again = matches!(kept, Ok(true)) && live.vitality().stands();
+                let given_back = kept.map(|_| ());
+                let vitality = live.vitality().clone();
+                if !again {
+                    grant.live = None;
+                    // The answer may have come while this process was stopped: its connection is closed with its time.
+                    if let Some(reason) = vitality.lost() {
+                        live.lose(reason);
+                    }
+                }
+                Offered {
+                    given_back,
+                    again: again.then(|| Hold {
+                        vitality,
+                        grant: Box::new(grant),
+                    }),
+                }
             }
             .boxed(),
         )
@@ -328,7 +368,7 @@ fn hold<D: Driver>(
             key: errand.key.clone(),
             mode: errand.mode,
             home,
-            _room: room,
+            room: Some(room),
         }),
     })
 }

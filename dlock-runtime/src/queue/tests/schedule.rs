@@ -54,6 +54,8 @@ enum Step {
     Lose,
     /// The server has taken the lock back.
     Return,
+    /// Nobody else wanted the lock that was given back: it was taken again.
+    Keep,
     /// It is known whether more readers may come.
     Admit(bool),
     /// The locker is shut down.

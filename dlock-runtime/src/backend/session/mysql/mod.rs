@@ -19,7 +19,7 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session,
     SessionSettings, Wait,
 };
 use crate::capabilities::Reach;
@@ -39,6 +39,8 @@ const TRIES: usize = 5;
 
 const TRY_LOCK: &str = "SELECT GET_LOCK(?, 0)";
 const UNLOCK: &str = "SELECT RELEASE_LOCK(?)";
+/// The first before the second, since one depends on the other.
+const OFFER: &str = "SELECT IF(RELEASE_LOCK(?) = 1, GET_LOCK(?, 0), -1)";
 
 /// The longest wait that both servers count correctly: MariaDB answers at once to numbers that are too large.
 const LONGEST_WAIT: Duration = Duration::from_secs(31_536_000);
@@ -296,6 +298,29 @@ impl Session for MySqlSession {
                 }
                 answer => return Ok(answer? == Some(1)),
             }
+        }
+    }
+
+    async fn offer(&self, key: &ServerKey, mode: Mode) -> Result<Offer, DriverError> {
+        let name = name(key, mode)?;
+        let mut tries = 1;
+        loop {
+            let error = match self.value::<i64>(OFFER, (name, name)).await {
+                Ok(Some(1)) => return Ok(Offer::Kept),
+                Ok(Some(0)) => return Ok(Offer::Given),
+                Ok(Some(_)) => return Ok(Offer::NotHeld),
+                Ok(None) => errors::null("GET_LOCK"),
+                Err(error @ DriverError::Gone { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            // Releasing is not undone by an error, be it the try's: what is not held any more was given back.
+            if !self.holds(name).await? {
+                return Ok(Offer::Given);
+            }
+            if !errors::proves_nothing(&error) || tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
         }
     }
 

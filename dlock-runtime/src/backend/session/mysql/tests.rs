@@ -4,6 +4,7 @@
 mod batches;
 mod facts;
 mod names;
+mod offers;
 mod opening;
 mod waits;
 

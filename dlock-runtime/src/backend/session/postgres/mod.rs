@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Session,
+    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session,
     SessionSettings, Wait,
 };
 use super::ending::Ending;
@@ -374,6 +374,34 @@ impl Session for PostgresSession {
                     tries += 1;
                 }
                 answer => return answer,
+            }
+        }
+    }
+
+    async fn offer(&self, key: &ServerKey, mode: Mode) -> Result<Offer, DriverError> {
+        let key = &advisory_key(key)?;
+        let statements = self.statements.of(key);
+        let statement = match mode {
+            Mode::Exclusive => &statements.offer,
+            Mode::Shared => &statements.offer_shared,
+        };
+        let mut tries = 1;
+        loop {
+            let answer = match self.row(statement, &params(key, &[])).await {
+                Ok(row) => row.try_get(0).map_err(|error| self.explain(error)),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(Some(true)) => return Ok(Offer::Kept),
+                Ok(Some(false)) => return Ok(Offer::Given),
+                Ok(None) => return Ok(Offer::NotHeld),
+                Err(error @ DriverError::Gone { .. }) => return Err(error),
+                // Unlocking is not undone by an error, be it the try's: what is not held any more was given back.
+                Err(_) if !self.holds(key, mode).await? => return Ok(Offer::Given),
+                Err(error) if !errors::is_interruption(&error) || tries == TRIES => {
+                    return Err(error);
+                }
+                Err(_) => tries += 1,
             }
         }
     }

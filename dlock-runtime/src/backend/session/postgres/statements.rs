@@ -45,6 +45,8 @@ pub(super) struct OfKeys {
     pub(super) lock_shared: Cached,
     pub(super) unlock: Cached,
     pub(super) unlock_shared: Cached,
+    pub(super) offer: Cached,
+    pub(super) offer_shared: Cached,
     pub(super) try_all: Cached,
     pub(super) try_all_shared: Cached,
     pub(super) unlock_all: Cached,
@@ -112,6 +114,21 @@ macro_rules! of_keys {
             )),
             unlock: Cached::new(concat!("SELECT pg_advisory_unlock(", $key, ")")),
             unlock_shared: Cached::new(concat!("SELECT pg_advisory_unlock_shared(", $key, ")")),
+            // The first before the second, since one depends on the other.
+            offer: Cached::new(concat!(
+                "SELECT CASE WHEN pg_advisory_unlock(",
+                $key,
+                ") THEN pg_try_advisory_lock(",
+                $key,
+                ") END"
+            )),
+            offer_shared: Cached::new(concat!(
+                "SELECT CASE WHEN pg_advisory_unlock_shared(",
+                $key,
+                ") THEN pg_try_advisory_lock_shared(",
+                $key,
+                ") END"
+            )),
             // A batch of numbers, with the key in each row: no answer is taken for that to another question.
             try_all: Cached::new(
                 "SELECT key, pg_try_advisory_lock(key) FROM unnest($1::int8[]) AS key",

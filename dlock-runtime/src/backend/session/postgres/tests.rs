@@ -2,6 +2,7 @@
 
 mod batches;
 mod facts;
+mod offers;
 mod opening;
 mod waits;
 

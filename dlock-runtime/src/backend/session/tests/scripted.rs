@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{
-    Act, Answers, ConnectError, Driver, DriverError, Listed, Session, Wait,
+    Act, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session, Wait,
 };
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
@@ -218,6 +218,14 @@ impl Session for Line {
             });
         }
         self.say(&self.script.unlock).await
+    }
+
+    async fn offer(&self, key: &ServerKey, mode: Mode) -> Result<Offer, DriverError> {
+        if !self.unlock(key, mode).await? {
+            return Ok(Offer::NotHeld);
+        }
+        let kept = self.try_lock(key, mode).await?;
+        Ok(if kept { Offer::Kept } else { Offer::Given })
     }
 
     async fn all(&self, act: Act, keys: &[ServerKey], mode: Mode) -> Result<Answers, DriverError> {

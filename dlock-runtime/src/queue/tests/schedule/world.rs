@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::super::*;
 use super::{Kind, Scenario, Step};
+use crate::backend::Offered;
 use crate::hold::frame;
 
 type Checked = Result<(), String>;
@@ -19,10 +20,29 @@ struct Server {
     /// What this process has on the server.
     locked: Option<(Mode, Arc<Vitality>)>,
     /// The answer to the release that is under way.
-    returning: Option<oneshot::Sender<Result<(), Arc<str>>>>,
+    returning: Option<Returning>,
     /// The answers to whether more readers may come.
     questions: Vec<oneshot::Sender<bool>>,
     problems: Vec<&'static str>,
+}
+
+enum Returning {
+    Release(oneshot::Sender<Result<(), Arc<str>>>),
+    /// A release that asks for the lock again, in the mode in which it is held.
+    Offer(oneshot::Sender<Offered>),
+}
+
+impl Returning {
+    /// The lock is free, or lost.
+    fn end(self, given_back: Result<(), Arc<str>>) {
+        match self {
+            Returning::Release(returned) => drop(returned.send(given_back)),
+            Returning::Offer(returned) => {
+                let again = None;
+                drop(returned.send(Offered { given_back, again }));
+            }
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -76,10 +96,20 @@ impl Grant for Lent {
             return GivenBack::Now(Err(reason));
         }
         let (returned, answer) = oneshot::channel();
-        self.server.server().returning = Some(returned);
+        self.server.server().returning = Some(Returning::Release(returned));
         GivenBack::Later(
             async move { answer.await.expect("the schedule answers every release") }.boxed(),
         )
+    }
+
+    fn offer(&mut self) -> Option<BoxFuture<'static, Offered>> {
+        if self.vitality.lost().is_some() {
+            return None;
+        }
+        self.given_back = true;
+        let (returned, answer) = oneshot::channel();
+        self.server.server().returning = Some(Returning::Offer(returned));
+        Some(async move { answer.await.expect("the schedule answers every release") }.boxed())
     }
 }
 
@@ -228,8 +258,10 @@ impl<'a> World<'a> {
         if server.locked.is_some() {
             steps.push(Step::Lose);
         }
-        if server.returning.is_some() {
-            steps.push(Step::Return);
+        match server.returning {
+            Some(Returning::Offer(_)) => steps.extend([Step::Return, Step::Keep]),
+            Some(Returning::Release(_)) => steps.push(Step::Return),
+            None => {}
         }
         if !server.questions.is_empty() {
             steps.extend([Step::Admit(true), Step::Admit(false)]);
@@ -272,8 +304,9 @@ impl<'a> World<'a> {
                 let mut server = self.server.server();
                 server.locked = None;
                 let returning = server.returning.take().ok_or("no release")?;
-                let _ = returning.send(Ok(()));
+                returning.end(Ok(()));
             }
+            Step::Keep => self.keep()?,
             Step::Admit(admits) => {
                 let mut server = self.server.server();
                 if !server.questions.is_empty() {
@@ -300,7 +333,7 @@ impl<'a> World<'a> {
     /// A release that is under way on a session that ends is answered with that.
     fn holders_lost(&self) {
         if let Some(returning) = self.server.server().returning.take() {
-            let _ = returning.send(Err("killed".into()));
+            returning.end(Err("killed".into()));
         }
     }
 
@@ -389,13 +422,37 @@ impl<'a> World<'a> {
             server.locked = Some((mode, vitality.clone()));
         }
         self.in_a_row = 0;
+        let hold = self.lend(vitality);
+        self.come_home(Taken::Held(hold));
+        Ok(())
+    }
+
+    /// Nobody else wanted a lock that was offered: it is this process's again.
+    fn keep(&mut self) -> Checked {
+        let vitality = Vitality::new(None);
+        let returned = {
+            let mut server = self.server.server();
+            let (mode, _) = server.locked.take().ok_or("no lock to keep")?;
+            server.locked = Some((mode, vitality.clone()));
+            match server.returning.take() {
+                Some(Returning::Offer(returned)) => returned,
+                _ => return Err("no offer".into()),
+            }
+        };
+        self.in_a_row = 0;
+        let again = Some(self.lend(vitality));
+        let given_back = Ok(());
+        let _ = returned.send(Offered { given_back, again });
+        Ok(())
+    }
+
+    fn lend(&self, vitality: Arc<Vitality>) -> Hold {
         let grant = Box::new(Lent {
             server: self.server.clone(),
             vitality: vitality.clone(),
             given_back: false,
         });
-        self.come_home(Taken::Held(Hold { vitality, grant }));
-        Ok(())
+        Hold { vitality, grant }
     }
 
     fn come_home(&mut self, taken: Taken) {
@@ -478,8 +535,12 @@ impl<'a> World<'a> {
         if overtaken {
             return Err("somebody was overtaken".into());
         }
-        let noted = self.queue.table();
-        let noted: BTreeSet<u64> = noted.nested.iter().map(NestedWait::id).collect();
+        let table = self.queue.table();
+        if let Some(entry) = table.entries.get(&name()) {
+            entry.check_counts()?;
+        }
+        let noted: BTreeSet<u64> = table.nested.iter().map(NestedWait::id).collect();
+        drop(table);
         if noted != view.line.iter().copied().collect() {
             return Err("the waits that are known to the search for deadlocks are others".into());
         }

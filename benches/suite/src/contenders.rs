@@ -83,8 +83,13 @@ pub(crate) async fn raw_statements(kind: Kind, url: &str) -> Result<Contender> {
     })
 }
 
+/// That of a locker which may hold as many locks as are measured: the default leaves most of the server's table to others.
+pub(crate) fn config(url: &str) -> Result<Config> {
+    Ok(Config::from_dsn(url)?.max_held(20_000))
+}
+
 pub(crate) async fn locker(url: &str) -> Result<Locker> {
-    Ok(Locker::connect(Config::from_dsn(url)?).await?)
+    Ok(Locker::connect(config(url)?).await?)
 }
 
 /// dlock, awaited.

@@ -11,13 +11,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use dlock::{Config, Guard, Locker};
+use dlock::{Guard, Locker};
 use futures_util::future::try_join_all;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use xtask::servers::Kind;
 
+use crate::contenders::config;
 use crate::floor::{Raw, raw};
 use crate::sqlx;
 
@@ -92,8 +93,7 @@ pub(crate) fn main(variable: &str) -> Result<()> {
         anyhow::Ok(Process {
             raw: raw(kind, &url).await?,
             // Heartbeats often enough to count some.
-            locker: Locker::connect(Config::from_dsn(&url)?.heartbeat(Duration::from_secs(1)))
-                .await?,
+            locker: Locker::connect(config(&url)?.heartbeat(Duration::from_secs(1))).await?,
             url,
             held: Vec::new(),
         })

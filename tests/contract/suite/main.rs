@@ -21,6 +21,7 @@ mod cancellation;
 mod connections;
 mod exclusion;
 mod global;
+mod keeping;
 mod keys;
 mod kicking;
 mod leasing;
@@ -87,6 +88,14 @@ table::contract! {
         a_future_dropped_between_grant_and_poll_leaves_nothing: processes,
         a_request_dropped_in_line_is_passed_over: everywhere,
         the_next_in_line_takes_a_dropped_wait_over: everywhere,
+    }
+    keeping {
+        b7_a_short_body_returns_at_once_and_its_row_stays: leases,
+        b7_a_shutdown_does_not_wait_for_the_row: leases,
+        b7_the_row_outlives_its_process: leases,
+        b7_a_kick_ends_what_is_only_kept: leases,
+        b7_a_readers_row_keeps_writers_out_and_readers_not: leases,
+        b7_the_min_hold_of_a_nested_body_keeps_the_outer_lease: leases,
     }
     shared {
         readers_hold_together: shared_mode,

@@ -114,8 +114,20 @@ impl Lease {
             owner: self.owner.clone(),
             token: self.token,
             mode: self.mode,
-            ttl,
+            // What was promised has to be in the row when this process dies; nobody vouches for it.
+            ttl: ttl.max(self.vitality.promised().since(Moment::now())),
         }
+    }
+
+    /// How long a confirmation lets it last.
+    pub(super) fn ttl(&self) -> Duration {
+        self.lock().ttl
+    }
+
+    /// Whether the row lasts as long as was promised, without one more renewal.
+    pub(super) fn lasts_as_promised(&self) -> bool {
+        let state = self.lock();
+        state.confirmed.plus(state.ttl) >= self.vitality.promised()
     }
 
     /// A renewal that was sent at `sent` has ended. `Err`: its outcome is unknown, or it was not carried out.

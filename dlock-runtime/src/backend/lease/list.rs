@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::row::{REVOKED, Row, Stamped};
+use super::row::{KEPT, REVOKED, Row, Stamped, is_kept};
 use crate::capabilities::Strategy;
 use crate::error::Holder;
 use crate::key::{Mode, ServerKey};
@@ -20,16 +20,20 @@ pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockI
     info.key = Some(text);
     if !row.is_free() && !row.owner.is_empty() {
         let mut party = party(&row.owner, Some(&row.program), Mode::Exclusive, nonce);
+        party.who.kept_for = kept_for(&row.owner, row.now, row.expires_at);
         party.lasts = Some(between(acquired_at, row.now));
-        party.who.held_for = party.lasts;
+        if party.who.kept_for.is_none() {
+            party.who.held_for = party.lasts;
+        }
         info.holders.push(party);
     }
     if !row.is_free() {
         let readers = row.readers(doubted);
-        let readers = readers.iter();
-        info.holders.extend(
-            readers.map(|(owner, reader)| party(owner, Some(&reader.2), Mode::Shared, nonce)),
-        );
+        info.holders.extend(readers.iter().map(|(owner, reader)| {
+            let mut party = party(owner, Some(&reader.2), Mode::Shared, nonce);
+            party.who.kept_for = kept_for(owner, row.now, reader.1);
+            party
+        }));
     }
     info.waiters = waiters(&row, nonce);
     if !info.holders.is_empty() {
@@ -65,11 +69,16 @@ fn party(owner: &str, program: Option<&str>, mode: Mode, nonce: &str) -> Party {
     Party::new(holder(owner, program.unwrap_or_default(), nonce), mode)
 }
 
+/// How long a lock that was released stays taken.
+pub(super) fn kept_for(owner: &str, now: i64, ends: i64) -> Option<Duration> {
+    is_kept(owner).then(|| between(now, ends))
+}
+
 /// Who an owner is. What follows the `#` is the acquisition's.
 pub(super) fn holder(owner: &str, program: &str, nonce: &str) -> Holder {
     Holder {
         program: Some(program.to_owned()).filter(|program| !program.is_empty()),
-        client: Some(match owner.split('#').next() {
+        client: Some(match owner.trim_start_matches(KEPT).split('#').next() {
             Some(owner_name) if owner != REVOKED => format!("owner {owner_name}"),
             _ => "revoked".to_owned(),
         }),

@@ -27,6 +27,15 @@ pub(crate) struct Row {
 /// The owner of a lease that was taken away, until its time has passed. No acquisition has this name.
 pub(crate) const REVOKED: &str = "#revoked";
 
+/// What the owner of a lock begins with that was released, and stays taken until `min_hold` has passed; the owner that it had
+/// follows. No owner begins so.
+pub(crate) const KEPT: &str = "#kept ";
+
+/// Whether a lock of this owner was released, and stays taken for a while.
+pub(crate) fn is_kept(owner: &str) -> bool {
+    owner.starts_with(KEPT)
+}
+
 /// A row of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamped {
@@ -50,12 +59,21 @@ impl Row {
         self.expires_at <= self.now
     }
 
+    /// Whether the lock was released, and the time for which it stayed taken has passed. No body runs under it, so the clock
+    /// is good enough also where it is doubted.
+    pub(crate) fn was_kept(&self) -> bool {
+        self.is_free() && is_kept(&self.owner)
+    }
+
+    /// Whether everybody who held the lock has given it back, whatever the clock is worth.
+    pub(crate) fn is_given_back(&self) -> bool {
+        (self.owner.is_empty() || self.was_kept()) && self.readers(true).is_empty()
+    }
+
     /// The readers whose leases have not expired; where the clock is doubted, all of them.
     pub(crate) fn readers(&self, doubted: bool) -> BTreeMap<String, Reader> {
         let mut readers = self.readers.clone();
-        if !doubted {
-            readers.retain(|_, reader| reader.1 > self.now);
-        }
+        readers.retain(|owner, reader| reader.1 > self.now || (doubted && !is_kept(owner)));
         readers
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::held::Lease;
-use super::row::{Reader, Row, to_json};
+use super::row::{KEPT, Reader, Row, is_kept, to_json};
 use super::store::{Answer, Claim, Released, Store, StoreError, Swap};
 
 /// How often a change is tried that others come before each time.
@@ -26,7 +26,8 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
         let doubted = store.doubts_clock() && !stale;
         let mut readers = row.readers(doubted);
         let is_mine = readers.contains_key(claim.owner);
-        let has_writer = !row.owner.is_empty() && !stale && (doubted || !row.is_free());
+        let is_over = stale || row.was_kept() || (!doubted && row.is_free());
+        let has_writer = !row.owner.is_empty() && !is_over;
         if has_writer || (!is_mine && row.is_behind_writers(claim.owner)) {
             return Ok(None);
         }
@@ -59,15 +60,17 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
 
 /// Ends a reader's lease.
 pub(super) async fn release<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
-    release_as(store, &lease.name, &lease.owner, lease.token).await
+    let kept_for = lease.vitality().kept_for();
+    release_as(store, &lease.name, &lease.owner, lease.token, kept_for).await
 }
 
-/// Ends a reader's lease.
+/// Ends a reader's lease. `kept_for`: its place stays taken for so long, and keeps writers out.
 pub(super) async fn release_as<S: Store>(
     store: &S,
     name: &str,
     owner: &str,
     token: u64,
+    kept_for: Option<Duration>,
 ) -> Answer<Released> {
     for tries in 0..TRIES {
         let Some(row) = store.read(name).await? else {
@@ -75,18 +78,21 @@ pub(super) async fn release_as<S: Store>(
         };
         let is_wanted = row.waiters.values().any(|waiter| waiter.1 > row.now);
         let mut readers = row.readers(store.doubts_clock());
-        let held = readers
-            .remove(owner)
-            .is_some_and(|reader| reader.0 == token);
-        if !held {
+        let held = readers.remove(owner).filter(|reader| reader.0 == token);
+        let Some(Reader(_, _, program)) = held else {
             return Ok(NOT_HELD);
+        };
+        let is_last = readers.keys().all(|owner| is_kept(owner));
+        if let Some(kept_for) = kept_for {
+            let ends = row.now.saturating_add(micros(kept_for));
+            readers.insert(format!("{KEPT}{owner}"), Reader(token, ends, program));
         }
         let ttl = Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0));
         let swap = change(&row, owner, &readers, None, ttl);
         if store.swap(name, &swap).await? {
             return Ok(Released {
                 was_held: true,
-                is_wanted: is_wanted && readers.is_empty(),
+                is_wanted: is_wanted && is_last,
             });
         }
         pause(tries).await;

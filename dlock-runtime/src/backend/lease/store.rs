@@ -58,12 +58,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// order of the request.
     fn renew(&self, renewals: &[Renewal]) -> impl Future<Output = Answer<Vec<Renewed>>> + Send;
 
-    /// Ends an exclusive lease where the row still has owner and token and has not expired; the row stays.
+    /// Ends an exclusive lease where the row still has owner and token and has not expired; the row stays. `kept_for`: the
+    /// lock stays taken for so long, by nobody who could renew or release it ([`KEPT`](super::row::KEPT)).
     fn release(
         &self,
         name: &str,
         owner: &str,
         token: u64,
+        kept_for: Option<Duration>,
     ) -> impl Future<Output = Answer<Released>> + Send;
 
     /// Wakes those who wait for the lock, wherever they are. Does nothing where nobody can be woken.

@@ -3,7 +3,7 @@
 //! Times are microseconds since 1970 by the server's clock. The token stands in a unique index and the end of the lease does
 //! not: a shared lock on that index's entry keeps takes off, which change it, and no renewal, which changes the row alone.
 
-use crate::backend::lease::row::REVOKED;
+use crate::backend::lease::row::{KEPT, REVOKED};
 use crate::config::TableName;
 
 /// The present moment, whatever the session's time zone.
@@ -156,15 +156,21 @@ impl Statements {
         )
     }
 
-    /// Ends a lease; whether somebody waits comes with the acknowledgement. Parameters: namespace, name, owner, token.
-    pub(super) fn release(&self) -> String {
+    /// Ends a lease; whether somebody waits comes with the acknowledgement. `kept`: the lock stays taken for a while.
+    /// Parameters: for how long, twice, if it does; namespace, name, owner, token.
+    pub(super) fn release(&self, kept: bool) -> String {
         let held = if self.doubted {
             String::new()
         } else {
             format!(" AND expires_at > {NOW}")
         };
+        let given_back = if kept {
+            format!("owner = CONCAT('{KEPT}', owner), expires_at = {NOW} + ?, ttl = ?")
+        } else {
+            "owner = '', program = '', expires_at = 0".to_owned()
+        };
         format!(
-            "UPDATE {} SET owner = '', program = '', expires_at = 0, \
+            "UPDATE {} SET {given_back}, \
              version = version + 1 + 0 * LAST_INSERT_ID(IF(waiters = '{{}}', 0, 1)) \
              WHERE {NAMED} AND owner = ? AND token = ?{held}",
             self.table

@@ -5,6 +5,7 @@ use std::future::Future;
 use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
 
 use super::*;
+use crate::backend::lease::shared;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -37,6 +38,22 @@ async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlSto
     };
     let opened = MySqlStore::open(*endpoint, &config.lease_settings()).await;
     opened.expect("the test server").0
+}
+
+/// As on a cluster, whose clocks are several.
+async fn open_doubted(url: &str) -> MySqlStore {
+    let mut store = open(url).await;
+    store.is_galera = true;
+    store.statements = Statements::new(&crate::config::TableName::default(), true);
+    store
+}
+
+/// On both servers, with a clock that is one and with clocks that are several.
+fn on_both_clocks<F: Future<Output = ()>>(test: impl Fn(String, bool) -> F) {
+    on_both(async |url| {
+        test(url.clone(), false).await;
+        test(url, true).await;
+    });
 }
 
 async fn open(url: &str) -> MySqlStore {
@@ -111,7 +128,7 @@ fn l1_readers_and_a_writer_share_one_row() {
             assert_eq!(renew(&store, right).await, Renewed::Yes);
             let wrong = renewal("k", owner, token + 7, Mode::Shared);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released = shared::release_as(&store, "k", owner, token, None).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -156,7 +173,7 @@ fn l2_a_doubted_clock_ends_no_lease_that_was_not_watched() {
         // Released, it is free on every clock.
         assert!(
             store
-                .release("k", "two", token + 1)
+                .release("k", "two", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -177,7 +194,7 @@ fn l3_a_late_renewal_takes_nothing_again() {
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
         assert!(
             store
-                .release("k", "one", token + 1)
+                .release("k", "one", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -187,7 +204,7 @@ fn l3_a_late_renewal_takes_nothing_again() {
         assert_eq!(renew(&store, late).await, Renewed::Lost);
         assert!(
             !store
-                .release("k", "one", token + 1)
+                .release("k", "one", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -205,7 +222,7 @@ fn l4_a_released_row_stays_and_its_token_grows() {
             assert_eq!(take(&store, "k", "one").await, Some(token));
             assert!(
                 store
-                    .release("k", "one", token)
+                    .release("k", "one", token, None)
                     .await
                     .expect("an answer")
                     .was_held
@@ -238,7 +255,7 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
         assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
         assert!(
             store
-                .release("k", "one", token)
+                .release("k", "one", token, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -313,7 +330,10 @@ fn l7_a_release_says_whether_somebody_waits() {
         };
         let again = store.announce(&again).await.expect("an answer");
         assert_eq!(again.map(|again| again.since), Some(announced.since));
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         assert!(
             store.announce(&notice).await.expect("an answer").is_none(),
@@ -321,9 +341,84 @@ fn l7_a_release_says_whether_somebody_waits() {
         );
         let token = take(&store, "k", "two words").await.expect("free");
         let released = store
-            .release("k", "two words", token)
+            .release("k", "two words", token, None)
             .await
             .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
+    });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    on_both_clocks(async |url, doubted| {
+        let store = if doubted {
+            open_doubted(&url).await
+        } else {
+            open(&url).await
+        };
+        let token = take(&store, "k", "one").await.expect("free");
+        let kept = Some(TTL);
+        let released = store
+            .release("k", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        let late = renewal("k", "one", token, Mode::Exclusive);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        let again = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
+        assert!(!again.was_held, "it has no owner any more");
+        assert_eq!(take(&store, "k", "one").await, None);
+        let row = store.read("k").await.expect("an answer").expect("a row");
+        assert_eq!((&*row.owner, &*row.program), ("#kept one", "tests"));
+        assert!(!row.is_free() && row.ttl == micros(TTL));
+        assert!(row.expires_at - row.now <= micros(TTL));
+
+        // The clock is good enough, also where an expired lease has to be watched: nobody runs.
+        let token = take(&store, "soon", "one").await.expect("free");
+        let kept = Some(Duration::from_millis(1));
+        let released = store
+            .release("soon", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(take(&store, "soon", "two").await, Some(token + 1));
+        let row = store.read("soon").await.expect("an answer").expect("a row");
+        assert_eq!(row.owner, "two");
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    on_both_clocks(async |url, doubted| {
+        let store = if doubted {
+            open_doubted(&url).await
+        } else {
+            open(&url).await
+        };
+        let reader = claim("k", "reader");
+        let token = shared::take(&store, &reader)
+            .await
+            .expect("an answer")
+            .expect("free");
+        let kept = Some(Duration::from_millis(500));
+        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        assert!(released.expect("an answer").was_held);
+        let late = renewal("k", "reader", token, Mode::Shared);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        let other = claim("k", "other");
+        let token = shared::take(&store, &other)
+            .await
+            .expect("an answer")
+            .expect("beside it");
+        let released = shared::release_as(&store, "k", "other", token, None).await;
+        assert!(released.expect("an answer").was_held);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
     });
 }

@@ -290,9 +290,17 @@ impl Store for PostgresStore {
         Ok(outcomes)
     }
 
-    async fn release(&self, name: &str, owner: &str, token: u64) -> Answer<Released> {
+    async fn release(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+        kept_for: Option<Duration>,
+    ) -> Answer<Released> {
         let token = signed(token);
-        let params: [&(dyn ToSql + Sync); 4] = [&&*self.namespace, &name, &owner, &token];
+        let kept_for = kept_for.map_or(0, micros);
+        let params: [&(dyn ToSql + Sync); 5] =
+            [&&*self.namespace, &name, &owner, &token, &kept_for];
         let rows = self
             .often(&self.main, slot::RELEASE, &self.statements.release, &params)
             .await?;

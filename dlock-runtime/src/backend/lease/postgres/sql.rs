@@ -7,7 +7,7 @@
 
 use tokio_postgres::types::Type;
 
-use crate::backend::lease::row::REVOKED;
+use crate::backend::lease::row::{KEPT, REVOKED};
 use crate::config::TableName;
 
 /// One statement, and the types of its parameters: with them it needs no round trip to be prepared.
@@ -134,12 +134,8 @@ impl Statements {
                 ],
             ),
             release: sql(
-                format!(
-                    "UPDATE {table} SET owner = '', program = '', expires_at = {FREE}, version = version + 1 \
-                     WHERE {NAMED} AND owner = $3 AND token = $4 AND expires_at > clock_timestamp() \
-                     RETURNING waiters::text, {NOW}"
-                ),
-                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],
+                release(&table),
+                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8, Type::INT8],
             ),
             wake: sql(format!("SELECT pg_notify('{CHANNEL}', $1)"), &[Type::TEXT]),
         }
@@ -173,6 +169,19 @@ fn announce(table: &str) -> String {
                      WHERE {NAMED} AND expires_at > clock_timestamp() \
                      RETURNING (waiters -> $3::text ->> 0)::int8, \
                          (extract(epoch FROM expires_at - clock_timestamp()) * 1000000)::int8"
+    )
+}
+
+/// Ends a lease. With a time greater than zero the lock stays taken for so long.
+fn release(table: &str) -> String {
+    format!(
+        "UPDATE {table} SET owner = CASE WHEN $5 > 0 THEN '{KEPT}' || owner ELSE '' END, \
+             program = CASE WHEN $5 > 0 THEN program ELSE '' END, \
+             expires_at = CASE WHEN $5 > 0 \
+                 THEN clock_timestamp() + $5 * interval '1 microsecond' ELSE {FREE} END, \
+             ttl = CASE WHEN $5 > 0 THEN $5 ELSE ttl END, version = version + 1 \
+         WHERE {NAMED} AND owner = $3 AND token = $4 AND expires_at > clock_timestamp() \
+         RETURNING waiters::text, {NOW}"
     )
 }
 
@@ -260,8 +269,10 @@ pub(crate) fn create_table(table: &TableName) -> String {
 pub(crate) fn assert_fence(table: &TableName) -> String {
     format!(
         "SELECT true FROM {} WHERE {NAMED} AND expires_at > clock_timestamp() \
-         AND (owner <> '' AND token = $3 OR EXISTS (SELECT FROM jsonb_each(readers) AS reader \
-             WHERE (reader.value ->> 0)::int8 = $3 AND (reader.value ->> 1)::int8 > {NOW})) FOR KEY SHARE",
+         AND (owner <> '' AND owner NOT LIKE '{KEPT}%' AND token = $3 \
+             OR EXISTS (SELECT FROM jsonb_each(readers) AS reader \
+                 WHERE (reader.value ->> 0)::int8 = $3 AND (reader.value ->> 1)::int8 > {NOW} \
+                     AND reader.key NOT LIKE '{KEPT}%')) FOR KEY SHARE",
         table.quoted('"')
     )
 }

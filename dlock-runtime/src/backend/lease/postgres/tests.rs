@@ -7,6 +7,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 use crate::backend::lease::row::Reader;
+use crate::backend::lease::shared;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -129,7 +130,7 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released = shared::release_as(&store, "k", owner, token, None).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -171,7 +172,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         let token = take(&store, "k", "one").await.expect("free");
         let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held && !released.is_wanted);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Lost);
         let next = take(&store, "k", "two").await.expect("released");
@@ -180,7 +184,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         for (owner, token) in [("two", token), ("one", next)] {
             let wrong = renewal("k", owner, token, Mode::Exclusive);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = store.release("k", owner, token).await.expect("an answer");
+            let released = store
+                .release("k", owner, token, None)
+                .await
+                .expect("an answer");
             assert!(!released.was_held);
         }
         let right = renewal("k", "two", next, Mode::Exclusive);
@@ -207,7 +214,10 @@ fn l4_a_released_row_stays_and_its_token_grows() {
         let store = open(&namespace).await;
         for token in 1..=3 {
             assert_eq!(take(&store, "k", "one").await, Some(token));
-            let released = store.release("k", "one", token).await.expect("an answer");
+            let released = store
+                .release("k", "one", token, None)
+                .await
+                .expect("an answer");
             assert!(released.was_held);
         }
         // Who removes rows raises the floor first.
@@ -249,7 +259,10 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
         let renewed = store.renew(&renewals).await.expect("an answer");
         assert!(renewed.iter().all(|renewed| *renewed == Renewed::Yes));
         // The release is not held up either; only who comes next is.
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held);
         assert_eq!(take(&store, "k", "two").await, None);
         transaction.commit().await.expect("a commit");
@@ -362,14 +375,91 @@ fn l7_a_release_says_whether_somebody_waits() {
         };
         let again = store.announce(&again).await.expect("an answer");
         assert_eq!(again.map(|again| again.since), Some(announced.since));
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         assert!(
             store.announce(&notice).await.expect("an answer").is_none(),
             "free"
         );
         let token = take(&store, "k", "two").await.expect("free");
-        let released = store.release("k", "two", token).await.expect("an answer");
+        let released = store
+            .release("k", "two", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
+    });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    run(async {
+        let namespace = fresh();
+        let store = open(&namespace).await;
+        let token = take(&store, "k", "one").await.expect("free");
+        let kept = Some(TTL);
+        let released = store
+            .release("k", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        let late = renewal("k", "one", token, Mode::Exclusive);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        let again = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
+        assert!(!again.was_held, "it has no owner any more");
+        assert_eq!(take(&store, "k", "one").await, None);
+        let row = store.read("k").await.expect("an answer").expect("a row");
+        assert_eq!((&*row.owner, &*row.program), ("#kept one", "tests"));
+        assert!(!row.is_free() && row.ttl == micros(TTL));
+        assert!(row.expires_at - row.now <= micros(TTL));
+        let fence = Fence::default().namespace(&namespace);
+        let checked = fence.check_postgres(&client().await, "k", token).await;
+        assert!(!checked.expect("an answer"), "its holder has gone");
+        // The clock is good enough, also where an expired lease has to be watched: nobody runs.
+        let token = take(&store, "soon", "one").await.expect("free");
+        let kept = Some(Duration::from_millis(1));
+        let released = store
+            .release("soon", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(take(&store, "soon", "two").await, Some(token + 1));
+        let row = store.read("soon").await.expect("an answer").expect("a row");
+        assert_eq!(row.owner, "two");
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    run(async {
+        let namespace = fresh();
+        let store = open(&namespace).await;
+        let reader = claim("k", "reader");
+        let token = shared::take(&store, &reader)
+            .await
+            .expect("an answer")
+            .expect("free");
+        let kept = Some(Duration::from_millis(500));
+        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        assert!(released.expect("an answer").was_held);
+        let late = renewal("k", "reader", token, Mode::Shared);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        let other = claim("k", "other");
+        let token = shared::take(&store, &other)
+            .await
+            .expect("an answer")
+            .expect("beside it");
+        let released = shared::release_as(&store, "k", "other", token, None).await;
+        assert!(released.expect("an answer").was_held);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
     });
 }

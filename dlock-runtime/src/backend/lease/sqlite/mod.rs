@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::row::{REVOKED, Reader, Row, Stamped, Waiter, parse};
+use super::row::{KEPT, REVOKED, Reader, Row, Stamped, Waiter, parse};
 use super::shared::micros;
 use super::store::{Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, Swap};
 use crate::config::LeaseSettings;
@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         let mode = u8::from(notice.mode == Mode::Exclusive);
         let announced = self.change(notice.name, move |found, _| {
             let row = &mut found.row;
-            if is_free(row) {
+            if row.is_given_back() {
                 return (false, None);
             }
             let since = since.unwrap_or(row.now);
@@ -264,7 +264,13 @@ impl Store for SqliteStore {
         self.side.ask(self.answers_within, renewing).await?
     }
 
-    async fn release(&self, name: &str, owner: &str, token: u64) -> Answer<Released> {
+    async fn release(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+        kept_for: Option<Duration>,
+    ) -> Answer<Released> {
         let owner = owner.to_owned();
         let released = self.change(name, move |found, file| {
             let is_here = found.file == file;
@@ -272,9 +278,15 @@ impl Store for SqliteStore {
             let was_held = is_here && row.owner == owner && row.token == token;
             let is_wanted = was_held && row.waiters.values().any(|waiter| waiter.1 > row.now);
             if was_held {
-                row.owner.clear();
-                row.program.clear();
-                row.expires_at = 0;
+                if let Some(kept_for) = kept_for.map(micros) {
+                    row.owner.insert_str(0, KEPT);
+                    row.expires_at = row.now.saturating_add(kept_for);
+                    row.ttl = kept_for;
+                } else {
+                    row.owner.clear();
+                    row.program.clear();
+                    row.expires_at = 0;
+                }
                 row.version += 1;
             }
             let released = Released {
@@ -313,16 +325,11 @@ impl Store for SqliteStore {
     }
 }
 
-/// Whether nobody holds the lock, whatever the clock says.
-fn is_free(row: &Row) -> bool {
-    row.owner.is_empty() && row.readers.is_empty()
-}
-
 /// Whether a claim gets the lock. `stale`: the version at which it saw the row unchanged for its whole ttl.
 fn may_take(row: &Row, owner: &str, stale: Option<u64>) -> bool {
     let is_long_over =
         row.expires_at > CLOCK_IS_SET && row.expires_at.saturating_add(DAY) < row.now;
-    is_free(row) || row.owner == owner || stale == Some(row.version) || is_long_over
+    row.is_given_back() || row.owner == owner || stale == Some(row.version) || is_long_over
 }
 
 /// Lengthens a lease that still has owner and token, and an end that has not come.

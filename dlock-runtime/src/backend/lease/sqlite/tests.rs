@@ -133,7 +133,7 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released = shared::release_as(&store, "k", owner, token, None).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -188,7 +188,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         let token = take(&store, "k", "one").await.expect("free");
         let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held && !released.is_wanted);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Lost);
         let next = take(&store, "k", "two").await.expect("released");
@@ -197,7 +200,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         for (owner, token) in [("two", token), ("one", next)] {
             let wrong = renewal("k", owner, token, Mode::Exclusive);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = store.release("k", owner, token).await.expect("an answer");
+            let released = store
+                .release("k", owner, token, None)
+                .await
+                .expect("an answer");
             assert!(!released.was_held);
         }
         let right = renewal("k", "two", next, Mode::Exclusive);
@@ -214,7 +220,10 @@ fn l4_a_released_row_stays_and_its_token_grows() {
         let store = ground.open().await;
         for token in 1..=3 {
             assert_eq!(take(&store, "k", "one").await, Some(token));
-            let released = store.release("k", "one", token).await.expect("an answer");
+            let released = store
+                .release("k", "one", token, None)
+                .await
+                .expect("an answer");
             assert!(released.was_held);
         }
         // Who removes rows raises the floor first.
@@ -259,12 +268,18 @@ fn l7_a_release_says_whether_somebody_waits() {
         let announced = store.announce(&notice).await.expect("an answer");
         let announced = announced.expect("it is held");
         assert!(announced.remaining > TTL / 2 && announced.remaining <= TTL);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         let free = store.announce(&notice).await.expect("an answer");
         assert!(free.is_none());
         let token = take(&store, "k", "two").await.expect("free");
-        let released = store.release("k", "two", token).await.expect("an answer");
+        let released = store
+            .release("k", "two", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
     });
 }
@@ -309,7 +324,10 @@ fn leases_of_a_replaced_file_are_lost() {
         }
         std::fs::rename(copy, ground.file()).expect("a replacement");
         assert_eq!(renew(&store, held.clone()).await, Renewed::Lost);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.was_held);
         // Nobody else takes it as long as the other may vouch for it.
         assert_eq!(take(&store, "k", "two").await, None);
@@ -366,5 +384,74 @@ fn a_closed_store_answers_nobody() {
             panic!("{refused:?}");
         };
         assert_eq!(message, "shutdown");
+    });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    run(async {
+        let ground = Ground::new();
+        let store = ground.open().await;
+        let token = take(&store, "k", "one").await.expect("free");
+        let kept = Some(TTL);
+        let released = store
+            .release("k", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        let late = renewal("k", "one", token, Mode::Exclusive);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        let again = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
+        assert!(!again.was_held, "it has no owner any more");
+        assert_eq!(take(&store, "k", "one").await, None);
+        let row = store.read("k").await.expect("an answer").expect("a row");
+        assert_eq!((&*row.owner, &*row.program), ("#kept one", "tests"));
+        assert!(!row.is_free() && row.ttl == micros(TTL));
+        assert!(row.expires_at - row.now <= micros(TTL));
+
+        // The clock is good enough, also where an expired lease has to be watched: nobody runs.
+        let token = take(&store, "soon", "one").await.expect("free");
+        let kept = Some(Duration::from_millis(1));
+        let released = store
+            .release("soon", "one", token, kept)
+            .await
+            .expect("an answer");
+        assert!(released.was_held);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(take(&store, "soon", "two").await, Some(token + 1));
+        let row = store.read("soon").await.expect("an answer").expect("a row");
+        assert_eq!(row.owner, "two");
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    run(async {
+        let ground = Ground::new();
+        let store = ground.open().await;
+        let reader = claim("k", "reader");
+        let token = shared::take(&store, &reader)
+            .await
+            .expect("an answer")
+            .expect("free");
+        let kept = Some(Duration::from_millis(500));
+        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        assert!(released.expect("an answer").was_held);
+        let late = renewal("k", "reader", token, Mode::Shared);
+        assert_eq!(renew(&store, late).await, Renewed::Lost);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        let other = claim("k", "other");
+        let token = shared::take(&store, &other)
+            .await
+            .expect("an answer")
+            .expect("beside it");
+        let released = shared::release_as(&store, "k", "other", token, None).await;
+        assert!(released.expect("an answer").was_held);
+        assert_eq!(take(&store, "k", "writer").await, None);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
     });
 }

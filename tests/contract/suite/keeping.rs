@@ -1,5 +1,6 @@
 //! `min_hold` with leases: the row stays taken, and nobody waits for that.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,30 @@ pub(crate) fn b7_a_short_body_returns_at_once_and_its_row_stays(site: &Site) {
                 assert!(start.elapsed() >= KEPT, "after {:?}", start.elapsed());
             });
         }
+    });
+}
+
+#[db_locked(key = "{key}", timeout = 0, min_hold = KEPT, locker = locker)]
+fn until_told(locker: &Locker, key: &str, go_on: &Barrier) -> Result<(), Error> {
+    go_on.wait();
+    dlock::check()
+}
+
+/// It waits for a lease of 30 s, and then for the rest of `min_hold`.
+pub(crate) fn b7_a_waiter_learns_that_the_row_is_kept(site: &Site) {
+    let (one, other) = (site.locker(), site.locker_of(site.config().retry(NEVER)));
+    let (go_on, key) = (Barrier::new(2), site.key("k"));
+    let lock = site.lock(&other, "k").timeout(SOON);
+    thread::scope(|scope| {
+        let start = Instant::now();
+        let body = scope.spawn(|| until_told(&one, &key, &go_on));
+        until("the body runs", || !site.holders("k").is_empty());
+        let waiting = scope.spawn(|| lock.acquire_blocking());
+        site.until_waiting(1);
+        go_on.wait();
+        body.join().expect("no panic").expect("held to the end");
+        drop(waiting.join().expect("no panic").expect("its turn"));
+        assert!(start.elapsed() >= KEPT, "after {:?}", start.elapsed());
     });
 }
 

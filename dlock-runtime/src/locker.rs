@@ -166,8 +166,8 @@ impl Locker {
         block_on(self.list())
     }
 
-    /// What [`list`](Self::list) tells of one lock; `None` when nobody holds it or waits for it. The key is of the locker's
-    /// scheme.
+    /// What [`list`](Self::list) tells of one lock; `None` when nobody holds it or waits for it. Of a lease that was held before
+    /// it tells that all the same ([`LockInfo::last`]), with nobody among the holders. The key is of the locker's scheme.
     ///
     /// A MySQL or MariaDB server that has no list for this account tells the holder all the same, and nothing of those who wait.
     ///

@@ -174,6 +174,8 @@ table::contract! {
     listing {
         a_list_names_holders_and_waiters_in_order: everywhere,
         an_inspection_names_the_holder: everywhere,
+        a_lease_that_is_free_tells_of_its_last_run: leases,
+        the_last_run_of_one_who_died_has_no_end: leases,
         readers_are_listed_together: shared_mode,
         sentinels_are_not_listed: sessions,
         named_locks_are_listed_only_with_the_instrument: own_named_locks,

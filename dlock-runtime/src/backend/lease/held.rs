@@ -20,6 +20,7 @@ pub(super) struct Lease {
     pub(super) owner: Arc<str>,
     pub(super) token: u64,
     pub(super) mode: Mode,
+    taken: Moment,
     vitality: Arc<Vitality>,
     state: Mutex<State>,
     /// Rings when a renewal has ended.
@@ -58,6 +59,7 @@ impl Lease {
             owner: owner.clone(),
             token,
             mode,
+            taken: sent,
             vitality: Vitality::of_lease(sent.plus(validity(ttl)), token),
             state: Mutex::new(State {
                 ttl,
@@ -117,6 +119,11 @@ impl Lease {
             // What was promised has to be in the row when this process dies; nobody vouches for it.
             ttl: ttl.max(self.vitality.promised().since(Moment::now())),
         }
+    }
+
+    /// How long it has lasted.
+    pub(super) fn held_for(&self) -> Duration {
+        Moment::now().since(self.taken)
     }
 
     /// How long a confirmation lets it last.

@@ -90,6 +90,7 @@ fn without_kept(row: &Row) -> Option<Swap> {
         expires_at: readers.values().map(|reader| reader.1).max().unwrap_or(0),
         readers: to_json(&readers),
         ttl: Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0)),
+        last_run: None,
     })
 }
 

@@ -1,18 +1,19 @@
 //! What the rows tell of locks in use.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::row::{KEPT, REVOKED, Row, Stamped, is_kept};
+use super::row::{self, KEPT, REVOKED, Row, Stamped, is_forgotten, is_kept};
 use crate::capabilities::Strategy;
 use crate::error::Holder;
 use crate::key::{Mode, ServerKey};
-use crate::listing::{LockInfo, Party};
+use crate::listing::{LastRun, LockInfo, Party};
 
-/// A row as a lock, `None` if nobody holds it or waits for it. `nonce` is in the owners of this locker.
+/// A row as a lock, `None` if nobody holds it, waits for it or has held it. `nonce` is in the owners of this locker.
 pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockInfo> {
     let Stamped {
         name,
         acquired_at,
+        last_run,
         row,
     } = stamped;
     let text = name.clone().into();
@@ -39,10 +40,34 @@ pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockI
     if !info.holders.is_empty() {
         info.token = Some(row.token);
         info.expires_in = Some(between(row.now, row.expires_at));
-    } else if info.waiters.is_empty() {
+    }
+    // A lease that ran out is noted when the row changes hands.
+    let ran_out = row.is_free() && is_forgotten(&row.owner);
+    let forgotten = ran_out.then(|| {
+        let (owner, program) = (row.owner.clone(), row.program.clone());
+        row::LastRun(row.token, acquired_at, None, owner, program)
+    });
+    info.last = forgotten
+        .or(last_run)
+        .map(|run| self::last_run(&run, nonce));
+    if info.holders.is_empty() && info.waiters.is_empty() && info.last.is_none() {
         return None;
     }
     Some(info.complete())
+}
+
+fn last_run(run: &row::LastRun, nonce: &str) -> LastRun {
+    let row::LastRun(token, acquired, ended, owner, program) = run;
+    let moment = |micros: i64| {
+        let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + since
+    };
+    LastRun {
+        who: holder(owner, program, nonce),
+        token: *token,
+        acquired: moment(*acquired),
+        released: ended.map(moment),
+    }
 }
 
 /// Who waits, the longest waiting first.

@@ -263,7 +263,7 @@ impl<S: Store> Backend for Leases<S> {
         &'a self,
         only: Option<&'a ServerKey>,
     ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
-        let (store, only) = (self.store.clone(), only.map(name_of));
+        let (store, one, only) = (self.store.clone(), only.is_some(), only.map(name_of));
         // To its end, also when the caller gives up.
         let asked = self
             .runtime
@@ -287,9 +287,9 @@ impl<S: Store> Backend for Leases<S> {
             };
             let (mark, doubted) = (self.mark(), self.store.doubts_clock());
             let infos = rows.into_iter();
-            Ok(infos
-                .filter_map(|row| list::info(row, &mark, doubted))
-                .collect())
+            let infos = infos.filter_map(|row| list::info(row, &mark, doubted));
+            // Of all that there are, those that nobody uses are no news.
+            Ok(infos.filter(|lock| one || lock.is_in_use()).collect())
         }
         .boxed()
     }

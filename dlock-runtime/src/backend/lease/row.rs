@@ -36,13 +36,41 @@ pub(crate) fn is_kept(owner: &str) -> bool {
     owner.starts_with(KEPT)
 }
 
+/// Whether this owner held the lock until its lease ran out, or was revoked: nobody has noted its end.
+pub(crate) fn is_forgotten(owner: &str) -> bool {
+    !owner.is_empty() && !is_kept(owner)
+}
+
 /// A row of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamped {
     pub(crate) name: String,
     /// When the present holder took the lock, if it holds it exclusively.
     pub(crate) acquired_at: i64,
+    pub(crate) last_run: Option<LastRun>,
     pub(crate) row: Row,
+}
+
+/// The last holder that has gone: token, when it took the lock, when it gave it back (`None`: its lease ran out, or was
+/// revoked), owner and program, an array of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastRun(
+    pub(crate) u64,
+    pub(crate) i64,
+    pub(crate) Option<i64>,
+    pub(crate) String,
+    pub(crate) String,
+);
+
+impl LastRun {
+    /// Reads the column. What is not of our making counts as none.
+    pub(crate) fn parse(text: Option<&str>) -> Option<LastRun> {
+        serde_json::from_str(text?).ok()
+    }
+
+    pub(crate) fn to_json(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
 }
 
 /// Somebody who holds the lock in shared mode: token, end and program, an array of JSON.

@@ -20,7 +20,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The row, and the database's present time. `None`: there is no such row.
     fn read(&self, name: &str) -> impl Future<Output = Answer<Option<Row>>> + Send;
 
-    /// The rows of locks that are held or were announced for, or the one of that name, if it is.
+    /// The rows of locks that are held or were announced for, or the one of that name, whether it is or not.
     fn list(&self, _only: Option<&str>) -> impl Future<Output = Answer<Vec<Stamped>>> + Send {
         std::future::ready(Err(StoreError::Refused {
             code: "list".to_owned(),
@@ -119,6 +119,8 @@ pub(crate) struct Swap {
     pub(crate) expires_at: i64,
     /// How long a reader's lease lasts.
     pub(crate) ttl: Duration,
+    /// The last holder that has gone, as JSON, if it is another now.
+    pub(crate) last_run: Option<String>,
 }
 
 /// Somebody who waits.

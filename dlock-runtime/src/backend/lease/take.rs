@@ -372,7 +372,7 @@ async fn withdraw<S: Store>(
         let released = if row.owner == owner {
             store.release(name, owner, row.token, None).await?
         } else if let Some(reader) = row.readers.get(owner) {
-            shared::release_as(store, name, owner, reader.0, None).await?
+            shared::release_as(store, name, owner, reader.0, shared::End::default()).await?
         } else {
             return Ok(withdrawn);
         };

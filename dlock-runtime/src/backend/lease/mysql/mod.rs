@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row as MyRow, Value};
 
 use super::link::Link;
-use super::row::{Row, Stamped, parse};
+use super::row::{LastRun, Row, Stamped, parse};
 use super::shared::micros;
 use super::store::{
     Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, StoreError, Swap,
@@ -225,6 +225,7 @@ impl MySqlStore {
         let [namespace, name] = self.named(claim.name);
         let mut params: Vec<Value> = vec![
             claim.owner.into(),
+            claim.owner.into(),
             claim.program.into(),
             path(claim.owner, ""),
             ttl.into(),
@@ -293,6 +294,7 @@ impl Store for MySqlStore {
                 row: read(row)?,
                 name: String::from_utf8_lossy(&name).into_owned(),
                 acquired_at: column(row, 10)?,
+                last_run: LastRun::parse(column::<Option<String>>(row, 11)?.as_deref()),
             })
         };
         rows.iter().map(stamped).collect()
@@ -322,7 +324,8 @@ impl Store for MySqlStore {
 
     async fn swap(&self, name: &str, change: &Swap) -> Answer<bool> {
         let [namespace, name] = self.named(name);
-        let mut params: Vec<Value> = change.token.map(Value::from).into_iter().collect();
+        let mut params: Vec<Value> = vec![change.last_run.as_deref().into(), "".into()];
+        params.extend(change.token.map(Value::from));
         params.extend([
             change.readers.as_str().into(),
             path(&change.owner, ""),

@@ -27,6 +27,15 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn(String) -> F) {
 }
 
 async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlStore {
+    let opened = try_open_table(url, table, namespace).await;
+    opened.expect("the test server")
+}
+
+async fn try_open_table(
+    url: &str,
+    table: Option<&str>,
+    namespace: &str,
+) -> Result<MySqlStore, InitError> {
     let mark = if url.contains('?') { '&' } else { '?' };
     let dsn = format!("{url}{mark}strategy=lease&namespace={namespace}");
     let mut config = Config::from_dsn(&dsn).expect("a good DSN");
@@ -37,7 +46,7 @@ async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlSto
         panic!("not MySQL")
     };
     let opened = MySqlStore::open(*endpoint, &config.lease_settings()).await;
-    opened.expect("the test server").0
+    opened.map(|(store, _)| store)
 }
 
 /// As on a cluster, whose clocks are several.
@@ -121,6 +130,7 @@ fn l1_readers_and_a_writer_share_one_row() {
             readers: "{}".into(),
             expires_at: before.now,
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         for (owner, token) in [("host pid 1#a.1", one), ("two", two)] {
@@ -128,7 +138,8 @@ fn l1_readers_and_a_writer_share_one_row() {
             assert_eq!(renew(&store, right).await, Renewed::Yes);
             let wrong = renewal("k", owner, token + 7, Mode::Shared);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = shared::release_as(&store, "k", owner, token, None).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -404,8 +415,11 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("free");
-        let kept = Some(Duration::from_millis(500));
-        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        let end = shared::End {
+            kept_for: Some(Duration::from_millis(500)),
+            held_for: Some(Duration::from_millis(40)),
+        };
+        let released = shared::release_as(&store, "k", "reader", token, end).await;
         assert!(released.expect("an answer").was_held);
         let late = renewal("k", "reader", token, Mode::Shared);
         assert_eq!(renew(&store, late).await, Renewed::Lost);
@@ -415,10 +429,39 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("beside it");
-        let released = shared::release_as(&store, "k", "other", token, None).await;
+        let released =
+            shared::release_as(&store, "k", "other", token, shared::End::default()).await;
         assert!(released.expect("an answer").was_held);
         assert_eq!(take(&store, "k", "writer").await, None);
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    on_both(async |url| {
+        let table = format!("old_{:016x}", fastrand::u64(..));
+        drop(
+            try_open_table(&url, Some(&table), "")
+                .await
+                .expect("the test server"),
+        );
+        let mut conn = conn(&url).await;
+        let older = format!("ALTER TABLE {table} DROP COLUMN last_run");
+        conn.query_drop(older).await.expect("a column");
+        let Err(error) = try_open_table(&url, Some(&table), "").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        conn.query_drop(sql).await.expect("the remedy works");
+        try_open_table(&url, Some(&table), "")
+            .await
+            .expect("it is mended");
+        conn.query_drop(format!("DROP TABLE {table}"))
+            .await
+            .expect("the table");
     });
 }

@@ -104,6 +104,7 @@ fn l1_a_reader_that_read_before_a_writer_came_does_not_get_in() {
             readers: crate::backend::lease::row::to_json(&readers),
             expires_at: ends,
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         let row = store.read("k").await.expect("an answer").expect("a row");
@@ -130,7 +131,8 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token, None).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -445,8 +447,11 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("free");
-        let kept = Some(Duration::from_millis(500));
-        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        let end = shared::End {
+            kept_for: Some(Duration::from_millis(500)),
+            held_for: Some(Duration::from_millis(40)),
+        };
+        let released = shared::release_as(&store, "k", "reader", token, end).await;
         assert!(released.expect("an answer").was_held);
         let late = renewal("k", "reader", token, Mode::Shared);
         assert_eq!(renew(&store, late).await, Renewed::Lost);
@@ -456,10 +461,34 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("beside it");
-        let released = shared::release_as(&store, "k", "other", token, None).await;
+        let released =
+            shared::release_as(&store, "k", "other", token, shared::End::default()).await;
         assert!(released.expect("an answer").was_held);
         assert_eq!(take(&store, "k", "writer").await, None);
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    run(async {
+        let table = format!("old_{:016x}", fastrand::u64(..));
+        drop(try_open(Some(&table), "").await.expect("the test server"));
+        let client = client().await;
+        let older = format!("ALTER TABLE {table} DROP COLUMN last_run");
+        client.batch_execute(&older).await.expect("a column");
+        let Err(error) = try_open(Some(&table), "").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        client.batch_execute(&sql).await.expect("the remedy works");
+        try_open(Some(&table), "").await.expect("it is mended");
+        client
+            .batch_execute(&format!("DROP TABLE {table}"))
+            .await
+            .expect("the table");
     });
 }

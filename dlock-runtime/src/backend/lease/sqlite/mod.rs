@@ -124,12 +124,15 @@ impl Store for SqliteStore {
                     table.insert(connection, &name)?;
                     found = table.read(connection, &name)?;
                 }
-                let Some(Found { mut row, .. }) = found else {
+                let Some(mut found) = found.filter(|found| may_take(&found.row, &owner, stale))
+                else {
                     return Ok(None);
                 };
-                if !may_take(&row, &owner, stale) {
-                    return Ok(None);
+                // It is no other's where an earlier answer was lost.
+                if found.row.owner != owner {
+                    found.note_run(None);
                 }
+                let row = &mut found.row;
                 row.waiters.remove(&owner);
                 row.readers.clear();
                 row.token += 1;
@@ -137,8 +140,8 @@ impl Store for SqliteStore {
                 row.expires_at = row.now.saturating_add(ttl);
                 (row.owner, row.program, row.ttl) = (owner, program, ttl);
                 let token = row.token;
-                let file = file.to_owned();
-                table.write(connection, &name, &Found { row, file })?;
+                file.clone_into(&mut found.file);
+                table.write(connection, &name, &found)?;
                 Ok(Some(token))
             })
         };
@@ -190,10 +193,14 @@ impl Store for SqliteStore {
     async fn swap(&self, name: &str, change: &Swap) -> Answer<bool> {
         let change = change.clone();
         let swapped = self.change(name, move |found, file| {
-            let row = &mut found.row;
-            if row.version != change.version {
+            if found.row.version != change.version {
                 return (false, false);
             }
+            found.note_run(None);
+            if change.last_run.is_some() {
+                found.last_run = change.last_run;
+            }
+            let row = &mut found.row;
             row.token = change.token.unwrap_or(row.token);
             row.owner.clear();
             row.program.clear();
@@ -274,8 +281,11 @@ impl Store for SqliteStore {
         let owner = owner.to_owned();
         let released = self.change(name, move |found, file| {
             let is_here = found.file == file;
+            let was_held = is_here && found.row.owner == owner && found.row.token == token;
+            if was_held {
+                found.note_run(Some(found.row.now));
+            }
             let row = &mut found.row;
-            let was_held = is_here && row.owner == owner && row.token == token;
             let is_wanted = was_held && row.waiters.values().any(|waiter| waiter.1 > row.now);
             if was_held {
                 if let Some(kept_for) = kept_for.map(micros) {

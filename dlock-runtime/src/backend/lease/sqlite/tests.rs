@@ -108,6 +108,7 @@ fn l1_a_reader_that_read_before_a_writer_came_does_not_get_in() {
             readers: r#"{"reader":[1,9000000000000000,""]}"#.to_owned(),
             expires_at: row.now + micros(TTL),
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         let row = store.read("k").await.expect("an answer").expect("a row");
@@ -133,7 +134,8 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token, None).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -437,8 +439,11 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("free");
-        let kept = Some(Duration::from_millis(500));
-        let released = shared::release_as(&store, "k", "reader", token, kept).await;
+        let end = shared::End {
+            kept_for: Some(Duration::from_millis(500)),
+            held_for: Some(Duration::from_millis(40)),
+        };
+        let released = shared::release_as(&store, "k", "reader", token, end).await;
         assert!(released.expect("an answer").was_held);
         let late = renewal("k", "reader", token, Mode::Shared);
         assert_eq!(renew(&store, late).await, Renewed::Lost);
@@ -448,10 +453,29 @@ fn b7_a_released_reader_can_keep_writers_out() {
             .await
             .expect("an answer")
             .expect("beside it");
-        let released = shared::release_as(&store, "k", "other", token, None).await;
+        let released =
+            shared::release_as(&store, "k", "other", token, shared::End::default()).await;
         assert!(released.expect("an answer").was_held);
         assert_eq!(take(&store, "k", "writer").await, None);
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(take(&store, "k", "writer").await, Some(token + 1));
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    run(async {
+        let ground = Ground::new();
+        drop(ground.open().await);
+        let older = "ALTER TABLE dlock_lease DROP COLUMN last_run";
+        ground.sql().execute_batch(older).expect("a column");
+        let Err(error) = ground.try_open("").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        ground.sql().execute_batch(&sql).expect("the remedy works");
+        ground.try_open("").await.expect("it is mended");
     });
 }

@@ -9,6 +9,7 @@ pub(crate) use lease::LeaseSettings;
 pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub struct Config {
     application_name: Option<Arc<str>>,
     observers: Vec<Arc<dyn Observer>>,
     redact_keys: bool,
+    status_file: Option<PathBuf>,
     hand_over: HandOver,
     allowed: Hazards,
     key_scheme: KeyScheme,
@@ -79,6 +81,7 @@ impl Config {
             allow,
             key_scheme,
             lease,
+            status_file,
         } = options;
         Ok(Config {
             endpoint,
@@ -92,6 +95,7 @@ impl Config {
             application_name: application_name.map(Arc::from),
             observers: Vec::new(),
             redact_keys: false,
+            status_file: status_file.map(PathBuf::from),
             hand_over: HandOver {
                 times: hand_over.unwrap_or(HAND_OVER.times),
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
@@ -105,7 +109,7 @@ impl Config {
 
     /// Reads the DSN from the environment: `DLOCK_DSN`, else `DATABASE_URL`. An empty variable counts as unset.
     ///
-    /// `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. It counts here alone.
+    /// `DLOCK_STATUS_FILE` is [`status_file`](Config::status_file), in place of the DSN's. `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. Both count here alone.
     ///
     /// # Errors
     ///
@@ -119,11 +123,15 @@ impl Config {
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Config, InitError> {
         let enabled = enabled::read(&lookup)?;
-        let config = match Config::from_variables(lookup) {
+        let config = match Config::from_variables(&lookup) {
             Err(InitError::NoDsn) if !enabled => Config::from_dsn("memory:"),
             config => config,
         };
-        Ok(config?.enabled(enabled))
+        let config = config?.enabled(enabled);
+        match lookup("DLOCK_STATUS_FILE").filter(|path| !path.is_empty()) {
+            Some(path) => Ok(config.status_file(path)),
+            None => Ok(config),
+        }
     }
 
     fn from_variables(
@@ -236,6 +244,19 @@ impl Config {
         self
     }
 
+    /// A file that tells what this locker waits for and holds, as JSON: see `docs/status-file.md`. It is replaced as a whole with
+    /// each change, at most every 100 ms, by a thread of its own, so that a slow disk delays no lock. When it cannot be written
+    /// later on, one line on standard error says so. [`redact_keys`](Config::redact_keys) counts here too. Its folder must
+    /// exist, and each locker needs a file of its own. Default: none.
+    ///
+    /// [`shutdown`](crate::Locker::shutdown) leaves it saying that nothing is held. A process that is killed leaves it as it
+    /// was: whoever reads it compares `pid` and `started`, or `valid_until`.
+    #[must_use]
+    pub fn status_file(mut self, path: impl Into<PathBuf>) -> Config {
+        self.status_file = Some(path.into());
+        self
+    }
+
     /// Accepts something that is otherwise refused at start-up, because locks are weaker there: see [`Hazard`]. Adds to
     /// what was allowed before, in the DSN too. Default: nothing. Without effect on `memory:`.
     #[must_use]
@@ -264,6 +285,13 @@ impl Config {
         self.enabled = enabled;
         self
     }
+}
+
+/// A status file, and what stands in it from the beginning.
+pub(crate) struct StatusFile {
+    pub(crate) path: PathBuf,
+    pub(crate) program: String,
+    pub(crate) strategy: &'static str,
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -345,6 +373,22 @@ impl Config {
 
     pub(crate) fn get_observers(&self) -> (&[Arc<dyn Observer>], bool) {
         (&self.observers, self.redact_keys)
+    }
+
+    pub(crate) fn get_status_file(&self) -> Option<StatusFile> {
+        let strategy = match &self.endpoint {
+            _ if self.enabled && self.is_lease() => "lease",
+            Endpoint::Memory { .. } => "memory",
+            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+            _ if self.enabled => "session",
+            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+            _ => "memory",
+        };
+        Some(StatusFile {
+            path: self.status_file.clone()?,
+            program: self.program_name(),
+            strategy,
+        })
     }
 
     /// The name of this program on the server.
@@ -469,6 +513,7 @@ impl fmt::Debug for Config {
             .field("hand_over", &self.hand_over)
             .field("key_scheme", &self.key_scheme)
             .field("lease", &self.lease)
+            .field("status_file", &self.status_file)
             .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }

@@ -188,6 +188,12 @@ impl Vitality {
         Moment::from_nanos(self.valid_until.load(Ordering::Acquire)).since(Moment::now())
     }
 
+    /// As [`remaining`](Self::remaining); `None`: without limit.
+    pub(crate) fn vouched_for(&self) -> Option<Duration> {
+        let is_bounded = self.valid_until.load(Ordering::Acquire) != u64::MAX;
+        is_bounded.then(|| self.remaining())
+    }
+
     /// Rings when it ends. Look at [`lost`](Self::lost) after the bell was made and polled once, not before.
     pub(crate) fn bell(&self) -> OwnedNotified {
         self.bell.clone().notified_owned()

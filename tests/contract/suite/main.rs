@@ -12,6 +12,7 @@ mod names;
 mod place;
 mod ruled;
 mod site;
+mod status;
 mod table;
 mod worker;
 
@@ -170,6 +171,14 @@ table::contract! {
         locked_tells_of_holders_everywhere: everywhere,
         locked_needs_no_connection_that_lives: servers,
         wait_free_waits_and_holds_nothing: everywhere,
+    }
+    status {
+        the_status_file_tells_of_waits_and_holds: everywhere,
+        a_shutdown_leaves_a_status_file_without_holds: everywhere,
+        nobody_reads_a_part_of_a_status_file: everywhere,
+        a_killed_process_leaves_a_status_file_that_can_be_judged: processes,
+        a_stalled_disk_delays_no_lock: everywhere,
+        a_status_file_that_cannot_be_written_is_refused: everywhere,
     }
     listing {
         a_list_names_holders_and_waiters_in_order: everywhere,

@@ -136,6 +136,7 @@ table::contract! {
     observing {
         observers_hear_of_every_hold_of_a_killed_session: sessions,
         observers_hear_of_a_loss_that_the_release_finds: sessions,
+        a_lost_lease_stops_its_body_and_is_told_to_observers: leases,
         observers_hear_of_a_wait_and_its_end: processes,
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
@@ -214,6 +215,7 @@ table::contract! {
     }
     leasing {
         busy_names_the_owner_of_the_lease: leases,
+        the_same_owner_does_not_enter_again: leases,
         tokens_grow_with_each_holder: leases,
         a_killed_process_frees_its_leases_after_their_ttl: leases,
         a_killed_connection_costs_no_lease: server_leases,

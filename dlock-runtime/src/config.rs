@@ -3,10 +3,12 @@
 mod enabled;
 mod lease;
 mod program;
+mod status;
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::LeaseSettings;
 pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
+pub(crate) use status::StatusFile;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -128,10 +130,10 @@ impl Config {
             config => config,
         };
         let config = config?.enabled(enabled);
-        match lookup("DLOCK_STATUS_FILE").filter(|path| !path.is_empty()) {
-            Some(path) => Ok(config.status_file(path)),
-            None => Ok(config),
-        }
+        Ok(match status::read(&lookup) {
+            Some(path) => config.status_file(path),
+            None => config,
+        })
     }
 
     fn from_variables(
@@ -244,19 +246,6 @@ impl Config {
         self
     }
 
-    /// A file that tells what this locker waits for and holds, as JSON: see `docs/status-file.md`. It is replaced as a whole with
-    /// each change, at most every 100 ms, by a thread of its own, so that a slow disk delays no lock. When it cannot be written
-    /// later on, one line on standard error says so. [`redact_keys`](Config::redact_keys) counts here too. Its folder must
-    /// exist, and each locker needs a file of its own. Default: none.
-    ///
-    /// [`shutdown`](crate::Locker::shutdown) leaves it saying that nothing is held. A process that is killed leaves it as it
-    /// was: whoever reads it compares `pid` and `started`, or `valid_until`.
-    #[must_use]
-    pub fn status_file(mut self, path: impl Into<PathBuf>) -> Config {
-        self.status_file = Some(path.into());
-        self
-    }
-
     /// Accepts something that is otherwise refused at start-up, because locks are weaker there: see [`Hazard`]. Adds to
     /// what was allowed before, in the DSN too. Default: nothing. Without effect on `memory:`.
     #[must_use]
@@ -285,13 +274,6 @@ impl Config {
         self.enabled = enabled;
         self
     }
-}
-
-/// A status file, and what stands in it from the beginning.
-pub(crate) struct StatusFile {
-    pub(crate) path: PathBuf,
-    pub(crate) program: String,
-    pub(crate) strategy: &'static str,
 }
 
 const HAND_OVER: HandOver = HandOver {
@@ -373,22 +355,6 @@ impl Config {
 
     pub(crate) fn get_observers(&self) -> (&[Arc<dyn Observer>], bool) {
         (&self.observers, self.redact_keys)
-    }
-
-    pub(crate) fn get_status_file(&self) -> Option<StatusFile> {
-        let strategy = match &self.endpoint {
-            _ if self.enabled && self.is_lease() => "lease",
-            Endpoint::Memory { .. } => "memory",
-            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-            _ if self.enabled => "session",
-            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-            _ => "memory",
-        };
-        Some(StatusFile {
-            path: self.status_file.clone()?,
-            program: self.program_name(),
-            strategy,
-        })
     }
 
     /// The name of this program on the server.

@@ -207,6 +207,8 @@ impl Locker {
     /// A lease is revoked in its row: fence checks with its token fail at once, its next renewal fails, which tells the holder, and
     /// others get the lock when the time has passed that the lease had left.
     ///
+    /// A lease that only stays taken for `min_hold` is free at once, whoever took it.
+    ///
     /// What this locker holds itself is not kicked: release it. A body that ignores its loss goes on, and is not recalled.
     ///
     /// # Errors

@@ -74,6 +74,8 @@ pub(crate) fn b7_a_short_body_returns_at_once_and_its_row_stays(site: &Site) {
 
 #[db_locked(key = "{key}", timeout = 0, min_hold = KEPT, locker = locker)]
 fn until_told(locker: &Locker, key: &str, go_on: &Barrier) -> Result<(), Error> {
+    // It has begun, and may end.
+    go_on.wait();
     go_on.wait();
     dlock::check()
 }
@@ -86,7 +88,7 @@ pub(crate) fn b7_a_waiter_learns_that_the_row_is_kept(site: &Site) {
     thread::scope(|scope| {
         let start = Instant::now();
         let body = scope.spawn(|| until_told(&one, &key, &go_on));
-        until("the body runs", || !site.holders("k").is_empty());
+        go_on.wait();
         let waiting = scope.spawn(|| lock.acquire_blocking());
         site.until_waiting(1);
         go_on.wait();
@@ -106,6 +108,21 @@ pub(crate) fn b7_a_shutdown_does_not_wait_for_the_row(site: &Site) {
         .timeout(SOON)
         .acquire_blocking();
     drop(guard.expect("it becomes free"));
+}
+
+/// A shutdown that has no patience ends the hold, and not the time that the body asked for.
+pub(crate) fn b7_a_cut_body_leaves_its_row(site: &Site) {
+    let locker = site.locker();
+    let (go_on, key) = (Barrier::new(2), site.key("k"));
+    thread::scope(|scope| {
+        let body = scope.spawn(|| until_told(&locker, &key, &go_on));
+        go_on.wait();
+        assert_eq!(locker.shutdown_blocking(Duration::ZERO).cut, 1);
+        go_on.wait();
+        let error = body.join().expect("no panic").unwrap_err();
+        assert!(error.is_lost(), "{error}");
+    });
+    until("the row is given back", || site.kept_for("k").is_some());
 }
 
 pub(crate) fn b7_the_row_outlives_its_process(site: &Site) {

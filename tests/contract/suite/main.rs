@@ -94,6 +94,7 @@ table::contract! {
         b7_a_short_body_returns_at_once_and_its_row_stays: leases,
         b7_a_waiter_learns_that_the_row_is_kept: leases,
         b7_a_shutdown_does_not_wait_for_the_row: leases,
+        b7_a_cut_body_leaves_its_row: leases,
         b7_the_row_outlives_its_process: leases,
         b7_a_kick_ends_what_is_only_kept: leases,
         b7_a_readers_row_keeps_writers_out_and_readers_not: leases,

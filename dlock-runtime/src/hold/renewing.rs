@@ -64,9 +64,8 @@ pub(crate) fn promise_all<'a>(
     locks: impl Iterator<Item = &'a Locked>,
     until: Moment,
 ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-    let promise = |locked: &Locked| Some((locked.key.clone(), locked.vitality.promise(until)?));
-    let promising: SmallVec<[(KeyText, Renewing); 1]> =
-        locks.filter_map(|locked| promise(locked)).collect();
+    let promise = |locked: &'a Locked| Some((locked.key.clone(), locked.vitality.promise(until)?));
+    let promising: SmallVec<[(KeyText, Renewing); 1]> = locks.filter_map(promise).collect();
     async move {
         for (key, promise) in promising {
             promise.await.map_err(|reason| lost(&key, &reason))?;

@@ -75,7 +75,7 @@ impl Snapshot {
 }
 
 impl Entry {
-    fn to_json(&self, now: SystemTime, redact: bool, more: &str) -> String {
+    fn to_json(&self, now: SystemTime, redact: bool, details: &str) -> String {
         let key = if redact {
             redacted(&self.key)
         } else {
@@ -87,7 +87,7 @@ impl Entry {
         };
         let since = now.checked_sub(self.since.elapsed()).unwrap_or(now);
         format!(
-            "{{\"key\": {}, \"mode\": \"{mode}\", \"since\": {}{more}}}",
+            "{{\"key\": {}, \"mode\": \"{mode}\", \"since\": {}{details}}}",
             quoted(&key),
             millis(since)
         )

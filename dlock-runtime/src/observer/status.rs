@@ -120,6 +120,23 @@ impl Drop for Claim {
     }
 }
 
+/// Nothing is held any more; and whoever waits for the file to say so.
+struct End(Option<oneshot::Sender<()>>);
+
+/// Lets the time between two writes pass, unless the end comes before.
+fn pause(inbox: &Receiver<Letter>) -> Result<(), End> {
+    let begin = Instant::now();
+    loop {
+        let rest = BETWEEN_WRITES.saturating_sub(begin.elapsed());
+        match inbox.recv_timeout(rest) {
+            Ok(Letter::End(answer)) => return Err(End(Some(answer))),
+            Err(RecvTimeoutError::Disconnected) => return Err(End(None)),
+            Ok(Letter::Changed) => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+        }
+    }
+}
+
 /// The thread's end.
 struct Desk {
     claim: Claim,
@@ -145,15 +162,17 @@ impl Desk {
         if is_refused {
             return;
         }
-        let answer = self.keep(inbox);
+        let end = self.keep(inbox);
         self.put(&Snapshot::default(), false);
         // Free for the next before it is said.
         drop(self);
-        drop(answer);
+        if let End(Some(answer)) = end {
+            let _ = answer.send(());
+        }
     }
 
     /// Writes what changes, until nothing will any more.
-    fn keep(&mut self, inbox: &Receiver<Letter>) -> Option<oneshot::Sender<()>> {
+    fn keep(&mut self, inbox: &Receiver<Letter>) -> End {
         // What vouches for a hold moves on without a word.
         let mut look_after = None;
         loop {
@@ -162,38 +181,27 @@ impl Desk {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match letter {
-                Ok(Letter::End(answer)) => return Some(answer),
-                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Letter::End(answer)) => return End(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => return End(None),
                 Ok(Letter::Changed) | Err(RecvTimeoutError::Timeout) => {}
             }
             // Whatever is marked from here on is looked at once more.
             self.marked.store(false, Ordering::Release);
-            let Some(snapshot) = self.watch.upgrade().map(|watch| watch.snapshot()) else {
-                return None;
+            let Some(watch) = self.watch.upgrade() else {
+                return End(None);
             };
+            let snapshot = watch.snapshot();
+            drop(watch);
             self.put(&snapshot, true);
-            look_after = snapshot.changes_within();
-            if let Some(end) = self.pause(inbox) {
+            if let Err(end) = pause(inbox) {
                 return end;
             }
             // Marked meanwhile: the mark was heard in the pause.
-            if self.marked.load(Ordering::Acquire) {
-                look_after = Some(Duration::ZERO);
-            }
-        }
-    }
-
-    /// Lets some time pass. `Some`: nothing will change any more.
-    fn pause(&self, inbox: &Receiver<Letter>) -> Option<Option<oneshot::Sender<()>>> {
-        let begin = Instant::now();
-        loop {
-            let rest = BETWEEN_WRITES.saturating_sub(begin.elapsed());
-            match inbox.recv_timeout(rest) {
-                Ok(Letter::End(answer)) => return Some(Some(answer)),
-                Err(RecvTimeoutError::Disconnected) => return Some(None),
-                Ok(Letter::Changed) => {}
-                Err(RecvTimeoutError::Timeout) => return None,
-            }
+            look_after = if self.marked.load(Ordering::Acquire) {
+                Some(Duration::ZERO)
+            } else {
+                snapshot.changes_within()
+            };
         }
     }
 

@@ -27,11 +27,11 @@ fn staying(
 
 /// Begins a body that never ends, on a thread of its own, and returns when it runs.
 pub(crate) fn stay(locker: &Locker, key: &str, min_hold: Duration) -> Result<()> {
-    let (begun, began) = channel();
+    let (begun, told) = channel();
     let (locker, key) = (locker.clone(), key.to_owned());
     thread::spawn(move || {
         let ended = staying(&locker, &key, min_hold, &begun);
         eprintln!("the body ended: {ended:?}");
     });
-    began.recv().context("the body did not begin")
+    told.recv().context("the body did not begin")
 }

@@ -1,5 +1,6 @@
 //! The status file, as another program reads it: by `docs/status-file.md`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -137,14 +138,14 @@ pub(crate) fn nobody_reads_a_part_of_a_status_file(site: &Site) {
         .map(|number| site.key(&format!("k{number}")))
         .collect();
     let done = AtomicBool::new(false);
-    let states = thread::scope(|scope| {
+    let seen = thread::scope(|scope| {
         let reading = scope.spawn(|| {
-            let mut states = std::collections::BTreeSet::new();
+            let mut times = BTreeSet::new();
             while !done.load(Ordering::Relaxed) {
                 let status = read(&file);
-                states.insert(status["written_at"].as_u64().expect("a time"));
+                times.insert(status["written_at"].as_u64().expect("a time"));
             }
-            states.len()
+            times.len()
         });
         for _ in 0..30 {
             let guard = locker
@@ -157,7 +158,7 @@ pub(crate) fn nobody_reads_a_part_of_a_status_file(site: &Site) {
         done.store(true, Ordering::Relaxed);
         reading.join().expect("it is whole each time")
     });
-    assert!(states > 1, "it was replaced meanwhile");
+    assert!(seen > 1, "it was replaced meanwhile");
     until("the last state is written", || count(&file, "holds") == 0);
     let names: Vec<_> = fs::read_dir(&folder.0).expect("the folder").collect();
     assert_eq!(names.len(), 1, "nothing is left beside it: {names:?}");

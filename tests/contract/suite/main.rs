@@ -181,6 +181,7 @@ table::contract! {
         a_killed_process_leaves_a_status_file_that_can_be_judged: processes,
         a_stalled_disk_delays_no_lock: everywhere,
         a_status_file_that_cannot_be_written_is_refused: everywhere,
+        a_status_file_that_fails_for_a_while_is_written_afterwards: everywhere,
     }
     listing {
         a_list_names_holders_and_waiters_in_order: everywhere,

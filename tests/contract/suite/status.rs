@@ -235,3 +235,24 @@ pub(crate) fn a_status_file_that_cannot_be_written_is_refused(site: &Site) {
         "{problem}"
     );
 }
+
+pub(crate) fn a_status_file_that_fails_for_a_while_is_written_afterwards(site: &Site) {
+    let folder = Folder::new(site);
+    let file = folder.file();
+    let config = site.config().status_file(&file).redact_keys(true);
+    let locker = site.locker_of(config);
+    let away = folder.0.with_extension("away");
+    fs::rename(&folder.0, &away).expect("the folder goes");
+    let guard = site.lock(&locker, "k").acquire_blocking().unwrap();
+    // The write of this change fails; the next one is another.
+    thread::sleep(Duration::from_millis(300));
+    fs::rename(&away, &folder.0).expect("the folder comes back");
+    let second = site.lock(&locker, "beside").acquire_blocking().unwrap();
+    until("both holds are told", || count(&file, "holds") == 2);
+    let key = read(&file)["holds"][0]["key"].clone();
+    let key = key.as_str().expect("a text");
+    assert!(key.starts_with('#') && key.len() == 13, "a hash: {key}");
+    for guard in [guard, second] {
+        guard.release_blocking().expect("held to the end");
+    }
+}

@@ -86,8 +86,8 @@ pub use dlock_macros::db_locked;
 pub use dlock_runtime::{
     AdvisoryKey, AlreadyHeld, Busy, Capabilities, Config, Current, Error, FromLockError, Guard,
     Hazard, HoldExceeded, Holder, HoldsMore, InitError, InitSource, IntoConfig, InvalidKey, Key,
-    KeyNaming, KeyScheme, KeyValue, Lock, LockInfo, Locker, Lost, Mode, Party, Reach, Refused,
-    Report, Scoped, Skippable, Strategy, Timeout, TooManyHeld, Unavailable, Unsupported,
+    KeyNaming, KeyScheme, KeyValue, LastRun, Lock, LockInfo, Locker, Lost, Mode, Party, Reach,
+    Refused, Report, Scoped, Skippable, Strategy, Timeout, TooManyHeld, Unavailable, Unsupported,
     WouldDeadlock, assert_locked, check, current, init, init_with, locker, observer, shutdown,
 };
 

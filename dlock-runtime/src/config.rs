@@ -3,12 +3,15 @@
 mod enabled;
 mod lease;
 mod program;
+mod status;
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::LeaseSettings;
 pub(crate) use lease::{LeaseOptions, TABLE_RULE, TableName};
+pub(crate) use status::StatusFile;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,7 @@ pub struct Config {
     application_name: Option<Arc<str>>,
     observers: Vec<Arc<dyn Observer>>,
     redact_keys: bool,
+    status_file: Option<PathBuf>,
     hand_over: HandOver,
     allowed: Hazards,
     key_scheme: KeyScheme,
@@ -79,6 +83,7 @@ impl Config {
             allow,
             key_scheme,
             lease,
+            status_file,
         } = options;
         Ok(Config {
             endpoint,
@@ -92,6 +97,7 @@ impl Config {
             application_name: application_name.map(Arc::from),
             observers: Vec::new(),
             redact_keys: false,
+            status_file: status_file.map(PathBuf::from),
             hand_over: HandOver {
                 times: hand_over.unwrap_or(HAND_OVER.times),
                 time: hand_over_time.unwrap_or(HAND_OVER.time),
@@ -105,7 +111,7 @@ impl Config {
 
     /// Reads the DSN from the environment: `DLOCK_DSN`, else `DATABASE_URL`. An empty variable counts as unset.
     ///
-    /// `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. It counts here alone.
+    /// `DLOCK_STATUS_FILE` is [`status_file`](Config::status_file), in place of the DSN's. `DLOCK_ENABLED=0` (or `false`) is [`enabled(false)`](Config::enabled); a DSN is not needed then. Both count here alone.
     ///
     /// # Errors
     ///
@@ -119,11 +125,15 @@ impl Config {
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Config, InitError> {
         let enabled = enabled::read(&lookup)?;
-        let config = match Config::from_variables(lookup) {
+        let config = match Config::from_variables(&lookup) {
             Err(InitError::NoDsn) if !enabled => Config::from_dsn("memory:"),
             config => config,
         };
-        Ok(config?.enabled(enabled))
+        let config = config?.enabled(enabled);
+        Ok(match status::read(&lookup) {
+            Some(path) => config.status_file(path),
+            None => config,
+        })
     }
 
     fn from_variables(
@@ -469,6 +479,7 @@ impl fmt::Debug for Config {
             .field("hand_over", &self.hand_over)
             .field("key_scheme", &self.key_scheme)
             .field("lease", &self.lease)
+            .field("status_file", &self.status_file)
             .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }

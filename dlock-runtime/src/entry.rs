@@ -215,6 +215,7 @@ impl Entry {
             reentrant: !self.not_reentrant,
             parks,
             ttl: self.ttl,
+            min_hold: self.terms.min_hold,
         };
         // A body with a limit of zero would be over before it began.
         let max_hold = self

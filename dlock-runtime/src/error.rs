@@ -77,6 +77,9 @@ pub struct Holder {
     pub this_process: bool,
     /// How long it has been held: known of this process's own locks. Readers who hold it together count from the first.
     pub held_for: Option<Duration>,
+    /// How long the lock stays taken although its body has ended, for its `min_hold`: nobody runs under it. `None` while somebody
+    /// does. Known of leases; a lock that a session keeps for `min_hold` counts as held.
+    pub kept_for: Option<Duration>,
     /// How long the holder's session has been connected, by the server's clock: it holds the lock for that long at most.
     /// No server keeps the time of the grant. Known on PostgreSQL, of sessions that the account may see.
     pub connected_for: Option<Duration>,
@@ -357,6 +360,9 @@ impl fmt::Display for Holder {
         }
         if let Some(held) = self.held_for {
             write!(f, " for {:?}", Milliseconds(held))?;
+        }
+        if let Some(kept) = self.kept_for {
+            write!(f, ", kept for {:?} more by min_hold", Milliseconds(kept))?;
         }
         match self.waiting {
             None | Some(0) => Ok(()),

@@ -52,7 +52,7 @@ pub use guard::Guard;
 pub use hazard::Hazard;
 pub use hold::{Current, check, current};
 pub use key::{Key, KeyValue, Mode};
-pub use listing::{LockInfo, Party};
+pub use listing::{LastRun, LockInfo, Party};
 pub use lock::Lock;
 pub use locker::{Locker, Report};
 pub use outcome::{FromLockError, Skippable};

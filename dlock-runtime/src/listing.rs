@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::capabilities::Strategy;
 use crate::error::Holder;
@@ -35,7 +35,32 @@ pub struct LockInfo {
     pub token: Option<u64>,
     /// How long the lease lasts unless it is renewed. Session locks end with their session.
     pub expires_in: Option<Duration>,
+    /// The last one that held it and does so no more, of leases: their rows stay. It is the only news of a lock that nobody
+    /// holds or waits for, which [`Locker::inspect`](crate::Locker::inspect) tells and a list leaves out.
+    pub last: Option<LastRun>,
     pub(crate) server_key: ServerKey,
+}
+
+/// A hold that has ended: part of [`LockInfo`]. Of readers who held the lock together it is the one that ended last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastRun {
+    /// Whose it was: the program and the owner. `this_process` means the locker that was asked.
+    pub who: Holder,
+    /// The fencing token.
+    pub token: u64,
+    /// When the lock was taken, by the database's clock.
+    pub acquired: SystemTime,
+    /// When it was given back, by the database's clock. `None`: never; its lease ran out, since the holder died or lost the
+    /// database, or it was kicked.
+    pub released: Option<SystemTime>,
+}
+
+impl LastRun {
+    /// How long the lock was held, where it was given back.
+    pub fn held_for(&self) -> Option<Duration> {
+        self.released?.duration_since(self.acquired).ok()
+    }
 }
 
 /// Somebody who holds a lock, or waits for it: part of [`LockInfo`].
@@ -80,8 +105,14 @@ impl LockInfo {
             waiting_here: 0,
             token: None,
             expires_in: None,
+            last: None,
             server_key,
         }
+    }
+
+    /// Whether somebody holds it or waits for it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.holders.is_empty() || !self.waiters.is_empty()
     }
 
     /// The lock once everybody is known who holds it or waits for it.
@@ -128,6 +159,9 @@ impl fmt::Display for LockInfo {
             None => f.write_str(", held by nobody")?,
             Some((first, [])) => write!(f, ", held by {}", first.who)?,
             Some((first, more)) => write!(f, ", held by {} and {} more", first.who, more.len())?,
+        }
+        if let (None, Some(last)) = (self.holders.first(), &self.last) {
+            write!(f, ", last by {}", last.who)?;
         }
         let waiting = self.waiters.len();
         if waiting > 0 {

@@ -252,6 +252,7 @@ impl Lock {
             reentrant: false,
             parks: false,
             ttl: None,
+            min_hold: None,
         }
     }
 

@@ -166,8 +166,8 @@ impl Locker {
         block_on(self.list())
     }
 
-    /// What [`list`](Self::list) tells of one lock; `None` when nobody holds it or waits for it. The key is of the locker's
-    /// scheme.
+    /// What [`list`](Self::list) tells of one lock; `None` when nobody holds it or waits for it. Of a lease that was held before
+    /// it tells that all the same ([`LockInfo::last`]), with nobody among the holders. The key is of the locker's scheme.
     ///
     /// A MySQL or MariaDB server that has no list for this account tells the holder all the same, and nothing of those who wait.
     ///
@@ -206,6 +206,8 @@ impl Locker {
     ///
     /// A lease is revoked in its row: fence checks with its token fail at once, its next renewal fails, which tells the holder, and
     /// others get the lock when the time has passed that the lease had left.
+    ///
+    /// A lease that only stays taken for `min_hold` is free at once, whoever took it.
     ///
     /// What this locker holds itself is not kicked: release it. A body that ignores its loss goes on, and is not recalled.
     ///
@@ -264,7 +266,8 @@ impl Locker {
     /// are held to be released, and closes every connection. What is still held then is lost, and its holders are
     /// told. Once is enough; a second call finds nothing to do.
     ///
-    /// Observers have what is left of the patience, but at most a second, to hear of everything.
+    /// Observers have what is left of the patience, but at most a second, to hear of everything, and so has the
+    /// [status file](Config::status_file) to be written.
     ///
     /// # Cancel safety
     ///
@@ -281,12 +284,20 @@ impl Locker {
             .await;
         let report = Report { cut: queue.held() };
         queue.cut("dlock was shut down");
-        if let Some(told) = queue.watch().and_then(|watch| watch.told()) {
+        let watch = queue.watch();
+        let told = [
+            watch.and_then(|watch| watch.told()),
+            watch.and_then(|watch| watch.ends_status()),
+        ];
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        if !told.is_empty() {
             let rest = end.map_or(OBSERVERS_WITHIN, |end| {
                 end.saturating_duration_since(Instant::now())
             });
             let told = async move {
-                let _ = told.await;
+                for told in told {
+                    let _ = told.await;
+                }
             };
             self.within(rest.min(OBSERVERS_WITHIN), told).await;
         }
@@ -375,7 +386,7 @@ impl Drop for AbortOnDrop {
 /// Runs on the I/O thread.
 async fn open(config: Config, io: Arc<Io>) -> Result<Locker, InitError> {
     let (observers, redact) = config.get_observers();
-    let watch = Watch::start(observers, redact)?;
+    let watch = Watch::start(observers, config.get_status_file(), redact).await?;
     let Opened {
         backend,
         capabilities,

@@ -38,6 +38,8 @@
 #[cfg(feature = "metrics")]
 mod metrics;
 mod post;
+mod snapshot;
+mod status;
 #[cfg(all(test, feature = "tracing", feature = "metrics"))]
 mod tests;
 #[cfg(feature = "tracing")]

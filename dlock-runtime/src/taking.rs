@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
+use crate::clock::Moment;
 use crate::error::{Error, InvalidKey, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
-use crate::hold::renew_all;
+use crate::hold::{promise_all, renew_all};
 use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::park::block_on;
 use crate::queue::{Acquire, Admission, Origin, Patience, Place, Queue, Request, lost};
@@ -43,6 +44,8 @@ pub(crate) struct Manner {
     pub(crate) parks: bool,
     /// How long a lease is to last, other than the configuration says.
     pub(crate) ttl: Option<Duration>,
+    /// How long the body keeps the locks at least.
+    pub(crate) min_hold: Option<Duration>,
 }
 
 /// A lock that was taken.
@@ -61,7 +64,7 @@ pub(crate) struct Taking {
     todo: SmallVec<[Wanted; 1]>,
     waiting: Option<(Wanted, Acquire)>,
     held: SmallVec<[Held; 1]>,
-    /// All are taken, and get the ttl that they are to have.
+    /// All are taken, and get the ttl, and the time to stay, that they are to have.
     renewing: Option<BoxFuture<'static, Result<(), Error>>>,
 }
 
@@ -213,8 +216,35 @@ impl Taking {
 
     /// Takes the locks, if none has to be waited for. Otherwise poll this on.
     pub(crate) fn on_the_spot(&mut self) -> Result<Option<SmallVec<[Held; 1]>>, Error> {
-        let all = self.advance()? && self.manner.ttl.is_none();
+        let all = self.advance()? && self.is_plain();
         Ok(all.then(|| std::mem::take(&mut self.held)))
+    }
+
+    /// Whether the locks are as they are to be once they are taken.
+    fn is_plain(&self) -> bool {
+        self.manner.ttl.is_none() && self.manner.min_hold.is_none()
+    }
+
+    /// Gives leases what they are to have beside what the configuration says.
+    fn lengthen(&self) -> BoxFuture<'static, Result<(), Error>> {
+        let locks = || self.held.iter().map(|held| &held.locked);
+        // The locks of an enclosing body are kept too: this one's time counts for all that it runs under.
+        let kept = self.manner.min_hold.map(|min_hold| {
+            let until = Moment::now().plus(min_hold);
+            promise_all(locks(), until)
+        });
+        // Those under an enclosing body's hold keep the ttl that they have.
+        let own = locks().filter(|locked| locked.under.is_none());
+        let renewed = self.manner.ttl.map(|ttl| renew_all(own, ttl));
+        Box::pin(async move {
+            if let Some(renewed) = renewed {
+                renewed.await?;
+            }
+            match kept {
+                Some(kept) => kept.await,
+                None => Ok(()),
+            }
+        })
     }
 
     /// Takes the locks, parking the thread.
@@ -257,13 +287,10 @@ impl Future for Taking {
                 return Poll::Ready(Ok(std::mem::take(&mut self.held)));
             }
             if self.advance()? {
-                let Some(ttl) = self.manner.ttl else {
+                if self.is_plain() {
                     return Poll::Ready(Ok(std::mem::take(&mut self.held)));
-                };
-                // Those under an enclosing body's hold keep what that one has.
-                let own = self.held.iter().map(|held| &held.locked);
-                let own = own.filter(|locked| locked.under.is_none());
-                self.renewing = Some(Box::pin(renew_all(own, ttl)));
+                }
+                self.renewing = Some(self.lengthen());
             }
         }
     }
@@ -283,6 +310,7 @@ mod tests {
             reentrant: true,
             parks: false,
             ttl: None,
+            min_hold: None,
         };
         let keys = keys.iter().map(|key| (*key).into()).collect();
         let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);

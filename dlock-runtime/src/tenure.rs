@@ -69,6 +69,7 @@ impl Tenure {
         let address = Arc::as_ptr(&queue).addr();
         let frame = Frame::new(id, address, mode, locks, limit, caller);
         if let Some(min_hold) = terms.min_hold
+            && !kept_by_leases(&frame, min_hold)
             && let Some(until) = Instant::now().checked_add(min_hold)
         {
             frame.keep_until(until);
@@ -205,6 +206,14 @@ impl Future for Ending {
         }
         Poll::Ready(std::mem::replace(&mut this.verdict, Ok(())))
     }
+}
+
+/// Leaves it to the rows of leases to stay taken. `false`: the locks are none.
+fn kept_by_leases(frame: &Frame, min_hold: Duration) -> bool {
+    let until = Moment::now().plus(min_hold);
+    let mut locks = frame.locks.iter();
+    // A locker keeps all its locks in one way.
+    locks.all(|locked| locked.vitality.keep(until))
 }
 
 fn locked(places: &Mutex<PlaceList>) -> std::sync::MutexGuard<'_, PlaceList> {

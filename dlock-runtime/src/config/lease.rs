@@ -149,7 +149,7 @@ impl Config {
     }
 
     /// Leases: who the table says holds them; each acquisition adds a number of its own. At most 128 bytes without quotes,
-    /// backslashes and control characters. Default: host, process id, and a random part.
+    /// backslashes and control characters, not beginning with `#`. Default: host, process id, and a random part.
     #[must_use]
     pub fn owner(mut self, owner: impl Into<String>) -> Config {
         self.lease.owner = Some(owner.into());
@@ -250,7 +250,7 @@ impl Config {
             && !is_owner(owner)
         {
             return Err(bad(
-                "the owner is empty, longer than 128 bytes, or has a quote, a backslash or a control character: \
+                "the owner is empty, longer than 128 bytes, begins with '#', or has a quote, a backslash or a control character: \
                  write a shorter or plainer one",
             ));
         }
@@ -260,7 +260,11 @@ impl Config {
 
 fn is_owner(text: &str) -> bool {
     let plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\');
-    !text.is_empty() && text.len() <= MAX_OWNER_BYTES && text.chars().all(plain)
+    // What begins with '#' is not the owner of anybody who holds the lock.
+    !text.is_empty()
+        && text.len() <= MAX_OWNER_BYTES
+        && !text.starts_with('#')
+        && text.chars().all(plain)
 }
 
 #[cfg(test)]
@@ -283,7 +287,7 @@ mod tests {
     #[test]
     fn owners_can_stand_in_a_path_of_json() {
         assert!(is_owner("web-1 pid 7") && is_owner("é"));
-        for text in ["", "a\"b", "a\\b", "a\nb", "it's", &"x".repeat(129)] {
+        for text in ["", "a\"b", "a\\b", "a\nb", "it's", "#a", &"x".repeat(129)] {
             assert!(!is_owner(text), "{text:?}");
         }
     }

@@ -222,6 +222,20 @@ fn dlock_is_switched_off_by_the_environment_and_then_needs_no_dsn() {
     assert!(config("memory:").is_enabled());
 }
 
+#[test]
+fn the_environments_status_file_replaces_the_dsns() {
+    let path = |config: Config| config.get_status_file().map(|file| file.path);
+    let dsn = ("DLOCK_DSN", "memory:?status_file=of-dsn.json");
+    for (value, expected) in [("", "of-dsn.json"), ("/run/a b.json", "/run/a b.json")] {
+        let config = lookup(&[dsn, ("DLOCK_STATUS_FILE", value)]).expect("a configuration");
+        assert_eq!(
+            path(config).as_deref(),
+            Some(std::path::Path::new(expected))
+        );
+    }
+    assert_eq!(path(config("memory:")), None);
+}
+
 /// Rule B5.
 #[test]
 fn b5_switched_off_nobody_else_is_excluded_and_no_server_is_asked() {

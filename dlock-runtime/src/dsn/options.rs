@@ -26,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) allow: Option<Hazards>,
     pub(crate) key_scheme: Option<KeyScheme>,
     pub(crate) lease: LeaseOptions,
+    pub(crate) status_file: Option<String>,
 }
 
 impl Options {
@@ -44,6 +45,7 @@ impl Options {
         "strategy",
         "allow",
         "key_scheme",
+        "status_file",
     ];
 
     /// The options that leases take besides, for messages.
@@ -57,10 +59,11 @@ impl Options {
         "connect_timeout",
         "application_name",
         "strategy",
+        "status_file",
     ];
 
     /// The options that have an effect without a server.
-    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
+    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace", "status_file"]];
 
     /// Takes the options that every server has.
     pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
@@ -98,6 +101,7 @@ impl Options {
         Ok(Options {
             timeout: query.take_as(&["timeout"], TIMEOUT, timeout)?,
             namespace: query.take(&["namespace"])?,
+            status_file: query.take_as(&["status_file"], "the path of a file", path)?,
             ..Options::default()
         })
     }
@@ -117,6 +121,10 @@ fn schemes() -> String {
         "one of {} (a prefix for with-advisory-lock follows after a colon)",
         KeyScheme::NAMES.join(", ")
     )
+}
+
+fn path(text: &str) -> Option<String> {
+    (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

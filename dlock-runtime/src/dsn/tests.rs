@@ -107,7 +107,7 @@ fn a_password_that_is_not_encoded_is_not_shown() {
 fn dlocks_own_options_are_read() {
     let query = "timeout=500ms&namespace=a%2Fb%20%F0%9F%94%92&connect_timeout=2.5&limit=1m&heartbeat=3s\
                  &max_waiters=3&max_held=500&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
-                 &allow=standby,no-exclusion&key_scheme=with-advisory-lock:a";
+                 &allow=standby,no-exclusion&key_scheme=with-advisory-lock:a&status_file=%2Frun%2Fmy%20app.json";
     let expected = Options {
         timeout: Some(Timeout::from(Duration::from_millis(500))),
         namespace: Some("a/b 🔒".to_owned()),
@@ -125,14 +125,17 @@ fn dlocks_own_options_are_read() {
             strategy: Some(Strategy::Session),
             ..LeaseOptions::default()
         },
+        status_file: Some("/run/my app.json".to_owned()),
     };
     for scheme in ["postgres", "postgresql", "mysql", "mariadb", "MySQL"] {
         let (_, options) = parse(&format!("{scheme}://u@h/db?{query}")).expect("a good DSN");
         assert_eq!(options, expected, "{scheme}");
     }
-    let (_, options) = parse("memory:a?timeout=none&namespace=n").expect("a good DSN");
+    let (_, options) =
+        parse("memory:a?timeout=none&namespace=n&status_file=a.json").expect("a good DSN");
     assert_eq!(options.timeout, Some(Timeout::NONE));
     assert_eq!(options.namespace.as_deref(), Some("n"));
+    assert_eq!(options.status_file.as_deref(), Some("a.json"));
 }
 
 #[test]
@@ -142,6 +145,7 @@ fn a_wrong_option_is_named_with_what_is_allowed() {
             ("timeout=soon", &["\"soon\"", "timeout", "500ms"] as &[&str]),
             ("timeout=-1", &["\"-1\"", "timeout"]),
             ("timeout=", &["\"\"", "timeout"]),
+            ("status_file=", &["\"\"", "status_file", "path"]),
             ("limit=1e3", &["\"1e3\"", "limit"]),
             ("connect_timeout=x", &["\"x\"", "connect_timeout"]),
             ("heartbeat=5d", &["\"5d\"", "heartbeat"]),

@@ -13,7 +13,7 @@ use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-pub(crate) use renewing::{MAX_TTL, MIN_TTL, renew_all};
+pub(crate) use renewing::{MAX_TTL, MIN_TTL, promise_all, renew_all};
 
 pub use current::{Current, assert_locked, check, current};
 
@@ -33,15 +33,20 @@ pub(crate) struct Vitality {
     lease: Option<LeaseHold>,
 }
 
-/// What a lease has besides: a token, and a way to be lengthened.
+/// What a lease has besides: a token, a way to be lengthened, and `min_hold`.
 struct LeaseHold {
     token: u64,
     renew: OnceCell<Renew>,
+    /// Until when its row has to last whatever becomes of this process, on [`clock`](crate::clock), in nanoseconds.
+    promised: AtomicU64,
+    /// Until when its row stays taken after the release. A body that has begun asked for it.
+    kept: AtomicU64,
 }
 
-/// Renews a lease: for that long, from now on. `Err` says why it did not go.
+/// Renews a lease: for that long, from now on, or, if it is `None`, so that it lasts as long as was promised. `Err` says why
+/// it did not go.
 pub(crate) type Renew =
-    Box<dyn Fn(Duration) -> BoxFuture<'static, Result<(), Arc<str>>> + Send + Sync>;
+    Box<dyn Fn(Option<Duration>) -> BoxFuture<'static, Result<(), Arc<str>>> + Send + Sync>;
 
 impl Vitality {
     /// Vouched for until `valid_until`; without limit when there is none.
@@ -63,6 +68,8 @@ impl Vitality {
             lease: Some(LeaseHold {
                 token,
                 renew: OnceCell::new(),
+                promised: AtomicU64::new(0),
+                kept: AtomicU64::new(0),
             }),
         })
     }
@@ -82,7 +89,42 @@ impl Vitality {
     /// Renews the lease. `None`: it is none.
     pub(crate) fn renew(&self, ttl: Duration) -> Option<BoxFuture<'static, Result<(), Arc<str>>>> {
         let renew = self.lease.as_ref()?.renew.get()?;
-        Some(renew(ttl))
+        Some(renew(Some(ttl)))
+    }
+
+    /// A body is to begin that keeps the lock until then. The answer comes when the lease lasts as long, also if the process
+    /// is killed. `None`: it is no lease.
+    pub(crate) fn promise(
+        &self,
+        until: Moment,
+    ) -> Option<BoxFuture<'static, Result<(), Arc<str>>>> {
+        let lease = self.lease.as_ref()?;
+        let renew = lease.renew.get()?;
+        lease.promised.fetch_max(until.as_nanos(), Ordering::AcqRel);
+        Some(renew(None))
+    }
+
+    /// The body has begun: from now on a release leaves the lock taken until then. `false`: it is no lease, and whoever
+    /// keeps the lock has to hold it.
+    pub(crate) fn keep(&self, until: Moment) -> bool {
+        let Some(lease) = &self.lease else {
+            return false;
+        };
+        lease.kept.fetch_max(until.as_nanos(), Ordering::AcqRel);
+        true
+    }
+
+    /// How long a lease has to last besides what it is renewed for.
+    pub(crate) fn promised(&self) -> Moment {
+        let promised = |lease: &LeaseHold| lease.promised.load(Ordering::Acquire);
+        Moment::from_nanos(self.lease.as_ref().map_or(0, promised))
+    }
+
+    /// How long the lock stays taken when it is released now.
+    pub(crate) fn kept_for(&self) -> Option<Duration> {
+        let kept = self.lease.as_ref()?.kept.load(Ordering::Acquire);
+        let rest = Moment::from_nanos(kept).since(Moment::now());
+        (!rest.is_zero()).then_some(rest)
     }
 
     /// Takes back what was vouched for beyond `lasts` from `sent` on.
@@ -146,6 +188,12 @@ impl Vitality {
         Moment::from_nanos(self.valid_until.load(Ordering::Acquire)).since(Moment::now())
     }
 
+    /// As [`remaining`](Self::remaining); `None`: without limit.
+    pub(crate) fn vouched_for(&self) -> Option<Duration> {
+        let is_bounded = self.valid_until.load(Ordering::Acquire) != u64::MAX;
+        is_bounded.then(|| self.remaining())
+    }
+
     /// Rings when it ends. Look at [`lost`](Self::lost) after the bell was made and polled once, not before.
     pub(crate) fn bell(&self) -> OwnedNotified {
         self.bell.clone().notified_owned()
@@ -186,6 +234,22 @@ mod tests {
         let vitality = Vitality::new(Some(long_ago));
         vitality.confirm(long_ago, SECOND);
         assert!(!vitality.stands());
+    }
+
+    #[test]
+    fn b7_a_lease_that_was_lengthened_for_a_body_that_never_began_is_not_kept() {
+        let until = Moment::now().plus(60 * SECOND);
+        let vitality = Vitality::of_lease(until, 1);
+        vitality.renew_with(Box::new(|_| Box::pin(std::future::ready(Ok(())))));
+        assert!(vitality.promise(until).is_some());
+        assert_eq!(vitality.promised(), until);
+        assert_eq!(vitality.kept_for(), None);
+        assert!(vitality.keep(until));
+        assert!(vitality.kept_for().is_some_and(|kept| kept <= 60 * SECOND));
+        assert!(vitality.keep(Moment::now()), "the longest counts");
+        assert!(vitality.kept_for().is_some());
+        let session = Vitality::new(None);
+        assert!(!session.keep(until) && session.promise(until).is_none());
     }
 
     #[test]

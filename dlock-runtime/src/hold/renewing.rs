@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
 use super::frame::Locked;
+use crate::clock::Moment;
 use crate::error::{Error, Unsupported};
 use crate::key::KeyText;
 use crate::queue::lost;
@@ -55,6 +56,21 @@ pub(crate) fn renew_all<'a>(
             result = result.and(renewed);
         }
         result
+    }
+}
+
+/// Lets leases last until then, whatever becomes of this process. What is no lease is left out.
+pub(crate) fn promise_all<'a>(
+    locks: impl Iterator<Item = &'a Locked>,
+    until: Moment,
+) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    let promise = |locked: &'a Locked| Some((locked.key.clone(), locked.vitality.promise(until)?));
+    let promising: SmallVec<[(KeyText, Renewing); 1]> = locks.filter_map(promise).collect();
+    async move {
+        for (key, promise) in promising {
+            promise.await.map_err(|reason| lost(&key, &reason))?;
+        }
+        Ok(())
     }
 }
 

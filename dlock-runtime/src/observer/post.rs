@@ -276,7 +276,7 @@ impl Desk {
 
 /// A short name for a key, the same in every process. The same key can be recognised by it, and guessed by who knows which
 /// keys there may be.
-fn redacted(key: &str) -> Arc<str> {
+pub(super) fn redacted(key: &str) -> Arc<str> {
     let digest = Sha256::new()
         .chain_update(b"dlock/redacted\0")
         .chain_update(key)

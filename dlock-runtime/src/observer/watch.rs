@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
+use once_cell::sync::OnceCell;
 
 use super::post::{Note, Post, What};
+use super::snapshot::{Entry, Snapshot};
+use super::status::Status;
 use super::{Failure, Observer};
 use crate::backend::Backend;
+use crate::config::StatusFile;
 use crate::error::{Error, InitError};
 use crate::hold::Vitality;
 use crate::key::{KeyText, Mode};
@@ -24,6 +28,8 @@ const BETWEEN_OUTAGES: Duration = Duration::from_secs(5);
 /// runs nobody's code.
 pub(crate) struct Watch {
     post: Post,
+    /// Where the configuration names a file.
+    status: OnceCell<Status>,
     table: Mutex<Table>,
 }
 
@@ -52,22 +58,62 @@ enum Stage {
     /// On its way back: the answer to the release decides what is reported.
     Leaving {
         hold: Duration,
+        vitality: Arc<Vitality>,
     },
 }
 
 impl Watch {
-    /// For these observers, on a thread of their own. `None` when there are none.
-    pub(crate) fn start(
+    /// For these observers, on a thread of their own, and for a status file. `None` when there are none.
+    pub(crate) async fn start(
         observers: &[Arc<dyn Observer>],
+        file: Option<StatusFile>,
         redact: bool,
     ) -> Result<Option<Arc<Watch>>, InitError> {
-        if observers.is_empty() {
+        if observers.is_empty() && file.is_none() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(Watch {
+        let watch = Arc::new(Watch {
             post: Post::start(observers.to_vec(), redact)?,
+            status: OnceCell::new(),
             table: Mutex::default(),
-        })))
+        });
+        if let Some(file) = file {
+            let status = Status::start(file, Arc::downgrade(&watch), redact).await?;
+            let _ = watch.status.set(status);
+        }
+        Ok(Some(watch))
+    }
+
+    /// What there is at this moment.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let table = self.table();
+        Snapshot::of(table.records.iter().map(|(request, record)| {
+            let vitality = match &record.stage {
+                Stage::Waiting { .. } => None,
+                Stage::Held(vitality) | Stage::Leaving { vitality, .. } => Some(vitality),
+            };
+            let entry = Entry {
+                request: *request,
+                key: record.key.clone(),
+                mode: record.mode,
+                since: record.since,
+                token: vitality.and_then(|vitality| vitality.token()),
+                remaining: vitality.and_then(|vitality| vitality.vouched_for()),
+            };
+            (vitality.is_some(), entry)
+        }))
+    }
+
+    /// The status file is behind.
+    fn mark(&self) {
+        if let Some(status) = self.status.get() {
+            status.mark();
+        }
+    }
+
+    /// Nothing is held any more. Answered when the status file says so; `None`: there is none.
+    pub(crate) fn ends_status(&self) -> Option<oneshot::Receiver<()>> {
+        Some(self.status.get()?.end())
     }
 
     /// From now on the counts have the connections of this backend in them.
@@ -90,6 +136,7 @@ impl Watch {
         };
         table.records.insert(id, record);
         self.post.tally.waiters.fetch_add(1, Ordering::Relaxed);
+        self.mark();
     }
 
     /// A request waits for others who have the lock. Reported once.
@@ -133,6 +180,7 @@ impl Watch {
             let wait = record.since.elapsed();
             self.post
                 .send(record.note(id, What::Failed { wait, failure }));
+            self.mark();
         }
     }
 
@@ -150,6 +198,7 @@ impl Watch {
         self.post.tally.waiters.fetch_sub(1, Ordering::Relaxed);
         self.post.tally.holds.fetch_add(1, Ordering::Relaxed);
         self.post.send(record.note(id, What::Acquired { wait }));
+        self.mark();
         table.guarded.insert(address(vitality))
     }
 
@@ -173,14 +222,18 @@ impl Watch {
         self.post.tally.holds.fetch_add(1, Ordering::Relaxed);
         self.post.send(record.note(id, What::Acquired { wait }));
         table.records.insert(id, record);
+        self.mark();
         table.guarded.insert(address(vitality))
     }
 
     /// A holder lets go. How that went comes with [`has_left`](Self::has_left).
     pub(crate) fn leaves(&self, id: u64) {
-        if let Some(record) = self.table().records.get_mut(&id) {
+        if let Some(record) = self.table().records.get_mut(&id)
+            && let Stage::Held(vitality) = &record.stage
+        {
             record.stage = Stage::Leaving {
                 hold: record.since.elapsed(),
+                vitality: vitality.clone(),
             };
         }
     }
@@ -201,6 +254,7 @@ impl Watch {
             },
         };
         self.post.send(record.note(id, what));
+        self.mark();
     }
 
     /// A session has ended: every hold that it vouched for is lost, but those on their way back.
@@ -216,6 +270,7 @@ impl Watch {
             };
             self.post.send(record.note(id, what));
         }
+        self.mark();
     }
 
     /// Every session was ended: reports what is lost now, without waiting for those who guard it.
@@ -246,7 +301,7 @@ impl Watch {
 impl Record {
     fn hold(&self) -> Duration {
         match self.stage {
-            Stage::Leaving { hold } => hold,
+            Stage::Leaving { hold, .. } => hold,
             Stage::Held(_) | Stage::Waiting { .. } => self.since.elapsed(),
         }
     }

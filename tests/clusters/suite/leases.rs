@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dlock::lease::Fence;
-use dlock::{Config, Guard, Locker, Strategy};
+use dlock::{Config, Error, Guard, Locker, Strategy, db_locked};
 use xtask::servers::{FakeClock, Galera, Kind, PgBouncer, Pooling, Server, Setup, value};
 
 use crate::{SOON, is_told_lost};
@@ -119,6 +119,34 @@ fn a_lease_survives_a_restart_of_its_server() {
             // A machine so busy that the lease ran out: then nobody may hold it twice.
             assert!(busy.is_err() || !guard.is_held(), "{kind}: two holders");
         }
+    }
+}
+
+#[db_locked(key = "kept", timeout = 0, min_hold = "2s", locker = locker)]
+fn short(locker: &Locker) -> Result<(), Error> {
+    Ok(())
+}
+
+#[db_locked(key = "kept", mode = shared, timeout = 0, min_hold = "2s", locker = locker)]
+fn short_reader(locker: &Locker) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Whoever died has to be watched there; whoever has released the lock has not.
+#[test]
+fn b7_on_a_cluster_one_try_gets_a_row_that_is_kept_no_longer() {
+    let cluster = Galera::start().unwrap();
+    let lockers = [0, 1].map(|node| locker(&cluster.url(node)));
+    let bodies: [fn(&Locker) -> Result<(), Error>; 2] = [short, short_reader];
+    for body in bodies {
+        let start = Instant::now();
+        body(&lockers[0]).unwrap();
+        let lock = lockers[1].lock("kept");
+        while lock.try_acquire_blocking().unwrap().is_none() {
+            assert!(start.elapsed() < SOON);
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(start.elapsed() >= Duration::from_secs(2));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of leases, as the administrator reads it: by `docs/leases.md` and not by the library.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -39,6 +39,16 @@ pub(crate) fn tokens(rows: &[Row], key: &str) -> Vec<i64> {
     tokens
 }
 
+/// How long a key stays taken by somebody who has released it.
+pub(crate) fn kept_for(rows: &[Row], key: &str) -> Option<Duration> {
+    let row = rows.iter().find(|row| row.key == key)?;
+    let readers = row.readers.as_object().expect("an object");
+    let is_kept = |owner: &str| owner.starts_with("#kept ");
+    let is_kept = is_kept(&row.owner) || readers.keys().any(|owner| is_kept(owner));
+    let rest = u64::try_from(row.expires_at - row.now).ok()?;
+    is_kept.then_some(Duration::from_micros(rest))
+}
+
 /// Since when each of those waits who wait for these keys.
 pub(crate) fn waiters(rows: &[Row]) -> Vec<i64> {
     let mut since = Vec::new();
@@ -59,7 +69,7 @@ fn number(entry: &Value, index: usize) -> i64 {
 /// The rows of a namespace in a file of SQLite; none where the table was not made yet.
 pub(crate) fn in_file(file: &Path, namespace: &str) -> Vec<Row> {
     let connection = rusqlite::Connection::open(file).expect("the file");
-    let patience = connection.busy_timeout(std::time::Duration::from_secs(10));
+    let patience = connection.busy_timeout(Duration::from_secs(10));
     patience.expect("a setting");
     let mut select = connection
         .prepare(

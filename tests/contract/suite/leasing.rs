@@ -25,6 +25,29 @@ pub(crate) fn busy_names_the_owner_of_the_lease(site: &Site) {
     assert_eq!(worker.ask(&format!("release {key}")), "released");
 }
 
+/// An owner's name is no way in: neither for its other threads nor for its other processes.
+pub(crate) fn the_same_owner_does_not_enter_again(site: &Site) {
+    let locker = || site.locker_of(site.config().owner("jobs on web-1"));
+    let (one, other) = (locker(), locker());
+    let guard = site.lock(&one, "k").acquire_blocking().unwrap();
+    let token = site.holders("k");
+    for locker in [&one, &other] {
+        let tried = site.lock(locker, "k").try_acquire_blocking();
+        assert!(tried.unwrap().is_none());
+    }
+    let Err(Error::Busy(busy)) = site.lock(&other, "k").timeout(0).acquire_blocking() else {
+        panic!("busy");
+    };
+    let holder = busy.holder.as_ref().expect("the table can tell");
+    assert_eq!(holder.client.as_deref(), Some("owner jobs on web-1"));
+    assert!(!holder.this_process, "the same name is not the same locker");
+    // The other's renewals and releases are none of this one's.
+    other.shutdown_blocking(SOON);
+    guard.check().expect("nobody has released it");
+    assert_eq!(site.holders("k"), token);
+    guard.release_blocking().expect("held to the end");
+}
+
 pub(crate) fn tokens_grow_with_each_holder(site: &Site) {
     let lockers = [site.locker(), site.locker()];
     let mut last = 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dlock::{Error, LockInfo, Locker, Mode, Strategy};
 
 use crate::place::{Family, Place};
-use crate::site::{Site, run, until};
+use crate::site::{SOON, Site, run, until};
 
 /// Lets this test's account see the list of named locks.
 pub(crate) fn grant(site: &Site) {
@@ -133,11 +133,82 @@ pub(crate) fn an_inspection_names_the_holder(site: &Site) {
     }
     beside.release_blocking().expect("held to the end");
     guard.release_blocking().expect("held to the end");
-    assert_eq!(other.inspect_blocking(&*key).unwrap(), None);
+    let free = other.inspect_blocking(&*key).unwrap();
+    // A row of leases stays, and tells who held the lock last.
+    assert_eq!(free.is_some(), site.place().is_lease(), "{free:?}");
+    assert!(free.is_none_or(|lock| lock.holders.is_empty()));
     assert!(matches!(
         other.inspect_blocking(""),
         Err(Error::InvalidKey(_))
     ));
+}
+
+pub(crate) fn a_lease_that_is_free_tells_of_its_last_run(site: &Site) {
+    let (one, other) = (site.locker(), site.locker());
+    let key = site.key("k");
+    let last = |locker: &Locker| {
+        let lock = locker.inspect_blocking(&*key).unwrap()?;
+        let in_use = listed(site, locker, &key).is_some();
+        assert_eq!(in_use, !lock.holders.is_empty(), "{lock:?}");
+        lock.last
+    };
+    assert_eq!(last(&one), None);
+    let guard = site.lock(&one, "k").acquire_blocking().unwrap();
+    assert_eq!(last(&one), None, "it has not ended");
+    let token = guard.fencing_token().expect("leases have tokens");
+    std::thread::sleep(Duration::from_millis(20));
+    guard.release_blocking().expect("held to the end");
+    let run = last(&other).expect("the row stays");
+    assert_eq!(run.token, token);
+    assert!(!run.who.this_process, "{run:?}");
+    let program = run.who.program.as_deref().expect("a program");
+    assert!(program.contains(".suite"), "{program}");
+    let held_for = run.held_for().expect("it was given back");
+    assert!(held_for >= Duration::from_millis(20), "{held_for:?}");
+    assert!(run.acquired.elapsed().is_ok_and(|ago| ago < 2 * SOON));
+    let lock = other
+        .inspect_blocking(&*key)
+        .unwrap()
+        .expect("the row stays");
+    assert!(
+        lock.to_string().contains("held by nobody, last by"),
+        "{lock}"
+    );
+    // While another holds it, the last run is the one that has ended.
+    let guard = site.lock(&other, "k").acquire_blocking().unwrap();
+    assert_eq!(last(&other).map(|run| run.token), Some(token));
+    guard.release_blocking().expect("held to the end");
+    // A reader's too.
+    let guard = site.lock(&one, "k").shared().acquire_blocking().unwrap();
+    let token = guard.fencing_token().expect("leases have tokens");
+    std::thread::sleep(Duration::from_millis(20));
+    guard.release_blocking().expect("held to the end");
+    let run = last(&one).expect("the row stays");
+    assert!(run.who.this_process && run.token == token, "{run:?}");
+    assert!(run.held_for() >= Some(Duration::from_millis(20)), "{run:?}");
+}
+
+pub(crate) fn the_last_run_of_one_who_died_has_no_end(site: &Site) {
+    let (mut worker, locker) = (site.worker_with("ttl=1&owner=web-7"), site.locker());
+    let key = site.key("k");
+    assert_eq!(worker.ask(&format!("try {key}")), "held");
+    worker.kill();
+    let last = || {
+        locker
+            .inspect_blocking(&*key)
+            .unwrap()
+            .and_then(|lock| lock.last)
+    };
+    until("the lease has run out", || last().is_some());
+    let before = last().expect("it has just been there");
+    assert_eq!((before.released, before.held_for()), (None, None));
+    assert_eq!(before.who.client.as_deref(), Some("owner web-7"));
+    // The next one's take keeps that in the row.
+    let guard = site.lock(&locker, "k").timeout(SOON).acquire_blocking();
+    let guard = guard.expect("the lease has run out");
+    assert_eq!(last(), Some(before));
+    guard.release_blocking().expect("held to the end");
+    assert!(last().expect("the row stays").released.is_some());
 }
 
 pub(crate) fn readers_are_listed_together(site: &Site) {

@@ -12,6 +12,7 @@ mod names;
 mod place;
 mod ruled;
 mod site;
+mod status;
 mod table;
 mod worker;
 
@@ -21,6 +22,7 @@ mod cancellation;
 mod connections;
 mod exclusion;
 mod global;
+mod keeping;
 mod keys;
 mod kicking;
 mod leasing;
@@ -88,6 +90,16 @@ table::contract! {
         a_request_dropped_in_line_is_passed_over: everywhere,
         the_next_in_line_takes_a_dropped_wait_over: everywhere,
     }
+    keeping {
+        b7_a_short_body_returns_at_once_and_its_row_stays: leases,
+        b7_a_waiter_learns_that_the_row_is_kept: leases,
+        b7_a_shutdown_does_not_wait_for_the_row: leases,
+        b7_a_cut_body_leaves_its_row: leases,
+        b7_the_row_outlives_its_process: leases,
+        b7_a_kick_ends_what_is_only_kept: leases,
+        b7_a_readers_row_keeps_writers_out_and_readers_not: leases,
+        b7_the_min_hold_of_a_nested_body_keeps_the_outer_lease: leases,
+    }
     shared {
         readers_hold_together: shared_mode,
         readers_of_two_processes_hold_together: shared_mode_of_processes,
@@ -125,6 +137,7 @@ table::contract! {
     observing {
         observers_hear_of_every_hold_of_a_killed_session: sessions,
         observers_hear_of_a_loss_that_the_release_finds: sessions,
+        a_lost_lease_stops_its_body_and_is_told_to_observers: leases,
         observers_hear_of_a_wait_and_its_end: processes,
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
@@ -161,9 +174,20 @@ table::contract! {
         locked_needs_no_connection_that_lives: servers,
         wait_free_waits_and_holds_nothing: everywhere,
     }
+    status {
+        the_status_file_tells_of_waits_and_holds: everywhere,
+        a_shutdown_leaves_a_status_file_without_holds: everywhere,
+        nobody_reads_a_part_of_a_status_file: everywhere,
+        a_killed_process_leaves_a_status_file_that_can_be_judged: processes,
+        a_stalled_disk_delays_no_lock: everywhere,
+        a_status_file_that_cannot_be_written_is_refused: everywhere,
+        a_status_file_that_fails_for_a_while_is_written_afterwards: everywhere,
+    }
     listing {
         a_list_names_holders_and_waiters_in_order: everywhere,
         an_inspection_names_the_holder: everywhere,
+        a_lease_that_is_free_tells_of_its_last_run: leases,
+        the_last_run_of_one_who_died_has_no_end: leases,
         readers_are_listed_together: shared_mode,
         sentinels_are_not_listed: sessions,
         named_locks_are_listed_only_with_the_instrument: own_named_locks,
@@ -193,6 +217,7 @@ table::contract! {
     }
     leasing {
         busy_names_the_owner_of_the_lease: leases,
+        the_same_owner_does_not_enter_again: leases,
         tokens_grow_with_each_holder: leases,
         a_killed_process_frees_its_leases_after_their_ttl: leases,
         a_killed_connection_costs_no_lease: server_leases,

@@ -1,6 +1,8 @@
 //! What observers hear of locks on a server.
 
 use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use dlock::observer::{Acquired, Counts, Failed, Loss, Observer, Outage, Released, Wait};
 use dlock::{Config, Locker};
 
-use crate::site::{SOON, Site, until};
+use crate::site::{SOON, Site, run, until};
 
 /// Sends on what it hears, with the key.
 struct Ear(Sender<Heard>);
@@ -108,6 +110,31 @@ pub(crate) fn observers_hear_of_a_loss_that_the_release_finds(site: &Site) {
         hears(&heard, "lost", "found");
     }
     hears_nothing_more(&locker, &heard);
+}
+
+/// Says whether the body was dropped.
+struct Dropped<'a>(&'a AtomicBool);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn a_lost_lease_stops_its_body_and_is_told_to_observers(site: &Site) {
+    let config = site.config().ttl(Duration::from_secs(1)).auto_renew(false);
+    let (locker, heard) = observed(site, config);
+    let (lock, dropped) = (site.lock(&locker, "k"), AtomicBool::new(false));
+    let body = async {
+        let _dropped = Dropped(&dropped);
+        pending::<()>().await;
+    };
+    let ended = run(async { tokio::time::timeout(SOON, lock.run(body)).await });
+    let error = ended.expect("the body is stopped").unwrap_err();
+    assert!(error.is_lost(), "{error}");
+    assert!(dropped.load(Ordering::SeqCst));
+    hears(&heard, "acquired", "k");
+    hears(&heard, "lost", "k");
 }
 
 pub(crate) fn observers_hear_of_a_wait_and_its_end(site: &Site) {

@@ -211,6 +211,11 @@ impl Site {
         self.admin().holders(&self.name(key))
     }
 
+    /// How long the row of a key stays taken by somebody who has released it.
+    pub(crate) fn kept_for(&self, key: &str) -> Option<Duration> {
+        leases::kept_for(&self.lease_rows(&self.tag), key)
+    }
+
     /// The rows of leases in a namespace.
     fn lease_rows(&self, namespace: &str) -> Vec<leases::Row> {
         match &self.directory {

@@ -2,8 +2,10 @@
 //!
 //! It holds guards by their keys, so that the suite can play several processes: `try KEY`, `acquire KEY MILLISECONDS`
 //! (`-`: without limit), `shared KEY MILLISECONDS`, `held KEY`, `release KEY`, `drop KEY`, `count KEY FILE ROUNDS`,
-//! `globals KEY`. The server comes from `DLOCK_DSN`.
+//! `globals KEY`, and with a `min_hold` in milliseconds `body KEY MIN_HOLD`, whose body ends at once, and `stay KEY MIN_HOLD`,
+//! whose body stays. The server comes from `DLOCK_DSN`.
 
+mod bodies;
 mod count;
 mod globals;
 
@@ -61,6 +63,14 @@ impl Process {
                 count::up(&self.locker, key, file.as_ref(), rounds.parse()?)?;
                 Ok("counted".into())
             }
+            ["body", key, min_hold] => {
+                bodies::short(&self.locker, key, read_time(min_hold)?)?;
+                Ok("done".into())
+            }
+            ["stay", key, min_hold] => {
+                bodies::stay(&self.locker, key, read_time(min_hold)?)?;
+                Ok("running".into())
+            }
             ["globals", key] => {
                 globals::check(key)?;
                 Ok("checked".into())
@@ -94,7 +104,11 @@ fn read(timeout: &str) -> Result<Timeout> {
     if timeout == "-" {
         return Ok(Timeout::NONE);
     }
-    Ok(Duration::from_millis(timeout.parse()?).into())
+    Ok(read_time(timeout)?.into())
+}
+
+fn read_time(milliseconds: &str) -> Result<Duration> {
+    Ok(Duration::from_millis(milliseconds.parse()?))
 }
 
 fn kind(error: &Error) -> &'static str {

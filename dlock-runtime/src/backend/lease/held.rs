@@ -20,6 +20,7 @@ pub(super) struct Lease {
     pub(super) owner: Arc<str>,
     pub(super) token: u64,
     pub(super) mode: Mode,
+    taken: Moment,
     vitality: Arc<Vitality>,
     state: Mutex<State>,
     /// Rings when a renewal has ended.
@@ -58,6 +59,7 @@ impl Lease {
             owner: owner.clone(),
             token,
             mode,
+            taken: sent,
             vitality: Vitality::of_lease(sent.plus(validity(ttl)), token),
             state: Mutex::new(State {
                 ttl,
@@ -114,8 +116,25 @@ impl Lease {
             owner: self.owner.clone(),
             token: self.token,
             mode: self.mode,
-            ttl,
+            // What was promised has to be in the row when this process dies; nobody vouches for it.
+            ttl: ttl.max(self.vitality.promised().since(Moment::now())),
         }
+    }
+
+    /// How long it has lasted.
+    pub(super) fn held_for(&self) -> Duration {
+        Moment::now().since(self.taken)
+    }
+
+    /// How long a confirmation lets it last.
+    pub(super) fn ttl(&self) -> Duration {
+        self.lock().ttl
+    }
+
+    /// Whether the row lasts as long as was promised, without one more renewal.
+    pub(super) fn lasts_as_promised(&self) -> bool {
+        let state = self.lock();
+        state.confirmed.plus(state.ttl) >= self.vitality.promised()
     }
 
     /// A renewal that was sent at `sent` has ended. `Err`: its outcome is unknown, or it was not carried out.

@@ -1,18 +1,19 @@
 //! What the rows tell of locks in use.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::row::{REVOKED, Row, Stamped};
+use super::row::{self, KEPT, REVOKED, Row, Stamped, is_forgotten, is_kept};
 use crate::capabilities::Strategy;
 use crate::error::Holder;
 use crate::key::{Mode, ServerKey};
-use crate::listing::{LockInfo, Party};
+use crate::listing::{LastRun, LockInfo, Party};
 
-/// A row as a lock, `None` if nobody holds it or waits for it. `nonce` is in the owners of this locker.
+/// A row as a lock, `None` if nobody holds it, waits for it or has held it. `nonce` is in the owners of this locker.
 pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockInfo> {
     let Stamped {
         name,
         acquired_at,
+        last_run,
         row,
     } = stamped;
     let text = name.clone().into();
@@ -20,25 +21,53 @@ pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockI
     info.key = Some(text);
     if !row.is_free() && !row.owner.is_empty() {
         let mut party = party(&row.owner, Some(&row.program), Mode::Exclusive, nonce);
+        party.who.kept_for = kept_for(&row.owner, row.now, row.expires_at);
         party.lasts = Some(between(acquired_at, row.now));
-        party.who.held_for = party.lasts;
+        if party.who.kept_for.is_none() {
+            party.who.held_for = party.lasts;
+        }
         info.holders.push(party);
     }
     if !row.is_free() {
         let readers = row.readers(doubted);
-        let readers = readers.iter();
-        info.holders.extend(
-            readers.map(|(owner, reader)| party(owner, Some(&reader.2), Mode::Shared, nonce)),
-        );
+        info.holders.extend(readers.iter().map(|(owner, reader)| {
+            let mut party = party(owner, Some(&reader.2), Mode::Shared, nonce);
+            party.who.kept_for = kept_for(owner, row.now, reader.1);
+            party
+        }));
     }
     info.waiters = waiters(&row, nonce);
     if !info.holders.is_empty() {
         info.token = Some(row.token);
         info.expires_in = Some(between(row.now, row.expires_at));
-    } else if info.waiters.is_empty() {
+    }
+    // A lease that ran out is noted when the row changes hands.
+    let ran_out = row.is_free() && is_forgotten(&row.owner);
+    let forgotten = ran_out.then(|| {
+        let (owner, program) = (row.owner.clone(), row.program.clone());
+        row::LastRun(row.token, acquired_at, None, owner, program)
+    });
+    info.last = forgotten
+        .or(last_run)
+        .map(|run| self::last_run(&run, nonce));
+    if info.holders.is_empty() && info.waiters.is_empty() && info.last.is_none() {
         return None;
     }
     Some(info.complete())
+}
+
+fn last_run(run: &row::LastRun, nonce: &str) -> LastRun {
+    let row::LastRun(token, acquired, ended, owner, program) = run;
+    let moment = |micros: i64| {
+        let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + since
+    };
+    LastRun {
+        who: holder(owner, program, nonce),
+        token: *token,
+        acquired: moment(*acquired),
+        released: ended.map(moment),
+    }
 }
 
 /// Who waits, the longest waiting first.
@@ -65,11 +94,16 @@ fn party(owner: &str, program: Option<&str>, mode: Mode, nonce: &str) -> Party {
     Party::new(holder(owner, program.unwrap_or_default(), nonce), mode)
 }
 
+/// How long a lock that was released stays taken.
+pub(super) fn kept_for(owner: &str, now: i64, ends: i64) -> Option<Duration> {
+    is_kept(owner).then(|| between(now, ends))
+}
+
 /// Who an owner is. What follows the `#` is the acquisition's.
 pub(super) fn holder(owner: &str, program: &str, nonce: &str) -> Holder {
     Holder {
         program: Some(program.to_owned()).filter(|program| !program.is_empty()),
-        client: Some(match owner.split('#').next() {
+        client: Some(match owner.trim_start_matches(KEPT).split('#').next() {
             Some(owner_name) if owner != REVOKED => format!("owner {owner_name}"),
             _ => "revoked".to_owned(),
         }),

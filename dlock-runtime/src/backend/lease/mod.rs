@@ -43,6 +43,7 @@ use crate::listing::{LockInfo, Party};
 use bells::Bells;
 use courtesy::Courtesy;
 use held::{Held, Lease, Renewals};
+use row::is_kept;
 use store::{Answer, Released, Store, StoreError};
 
 /// How many leases one statement renews at most.
@@ -147,7 +148,7 @@ impl<S: Store> Leases<S> {
             if let Some(reason) = vitality.lost() {
                 return Err(reason);
             }
-            match self.release_once(lease).await {
+            match release_once(&*self.store, lease).await {
                 Ok(Released {
                     was_held: true,
                     is_wanted,
@@ -174,19 +175,8 @@ impl<S: Store> Leases<S> {
         }
     }
 
-    async fn release_once(&self, lease: &Lease) -> Answer<Released> {
-        match lease.mode {
-            Mode::Exclusive => {
-                let Lease {
-                    name, owner, token, ..
-                } = lease;
-                self.store.release(name, owner, *token).await
-            }
-            Mode::Shared => shared::release(&*self.store, lease).await,
-        }
-    }
-
-    /// A lock of ours has become free: wakes those who wait, apart from the release.
+    /// A lock of ours was released: wakes those who wait, apart from the release. Also where it stays taken for a while, so
+    /// that they learn for how long.
     fn has_released(&self, name: &Arc<str>, is_wanted: bool) {
         self.courtesy.released(name, is_wanted);
         if is_wanted && self.store.wakes() {
@@ -246,10 +236,15 @@ impl<S: Store> Backend for Leases<S> {
                 return Ok(None);
             };
             let readers = row.readers(false);
-            let (owner, program) = match readers.iter().next() {
-                Some((owner, reader)) if row.owner.is_empty() => (owner, &reader.2),
-                _ => (&row.owner, &row.program),
+            // Somebody who runs, before somebody who has run.
+            let mut readers = readers.iter();
+            let kept = readers.clone().next();
+            let reader = readers.find(|(owner, _)| !is_kept(owner)).or(kept);
+            let (owner, program, ends) = match reader {
+                Some((owner, reader)) if row.owner.is_empty() => (owner, &reader.2, reader.1),
+                _ => (&row.owner, &row.program, row.expires_at),
             };
+            let kept_for = list::kept_for(owner, row.now, ends);
             let ours = self.mark();
             let others = row
                 .waiters
@@ -257,6 +252,7 @@ impl<S: Store> Backend for Leases<S> {
                 .filter(|(owner, waiter)| waiter.1 > row.now && !owner.contains(&ours));
             Ok(Some(Holder {
                 waiting: u64::try_from(others.count()).ok(),
+                kept_for,
                 ..list::holder(owner, program, &ours)
             }))
         }
@@ -267,7 +263,7 @@ impl<S: Store> Backend for Leases<S> {
         &'a self,
         only: Option<&'a ServerKey>,
     ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
-        let (store, only) = (self.store.clone(), only.map(name_of));
+        let (store, one, only) = (self.store.clone(), only.is_some(), only.map(name_of));
         // To its end, also when the caller gives up.
         let asked = self
             .runtime
@@ -291,9 +287,9 @@ impl<S: Store> Backend for Leases<S> {
             };
             let (mark, doubted) = (self.mark(), self.store.doubts_clock());
             let infos = rows.into_iter();
-            Ok(infos
-                .filter_map(|row| list::info(row, &mark, doubted))
-                .collect())
+            let infos = infos.filter_map(|row| list::info(row, &mark, doubted));
+            // Of all that there are, those that nobody uses are no news.
+            Ok(infos.filter(|lock| one || lock.is_in_use()).collect())
         }
         .boxed()
     }
@@ -355,12 +351,16 @@ impl<S: Store> Drop for Unkept<S> {
 fn renew<S: Store>(
     leases: &Weak<Leases<S>>,
     lease: &Weak<Lease>,
-    ttl: Duration,
+    ttl: Option<Duration>,
 ) -> BoxFuture<'static, Result<(), Arc<str>>> {
     let gone = || Err::<(), Arc<str>>("the lock was released".into());
     let (Some(leases), Some(lease)) = (leases.upgrade(), lease.upgrade()) else {
         return std::future::ready(gone()).boxed();
     };
+    if ttl.is_none() && lease.lasts_as_promised() {
+        return std::future::ready(Ok(())).boxed();
+    }
+    let ttl = ttl.unwrap_or_else(|| lease.ttl());
     let (reply, answer) = oneshot::channel();
     let runtime = leases.runtime.clone();
     runtime.spawn(async move {
@@ -422,6 +422,17 @@ impl<S: Store> Leases<S> {
     }
 }
 
+async fn release_once<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
+    match lease.mode {
+        Mode::Exclusive => {
+            let (name, owner) = (&lease.name, &lease.owner);
+            let kept_for = lease.vitality().kept_for();
+            store.release(name, owner, lease.token, kept_for).await
+        }
+        Mode::Shared => shared::release(store, lease).await,
+    }
+}
+
 /// How often a release is tried that others' statements get in the way of.
 const TRIES: u32 = 10;
 
@@ -429,11 +440,7 @@ const TRIES: u32 = 10;
 async fn release_early<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
     let mut tries = 1;
     loop {
-        let released = match lease.mode {
-            Mode::Exclusive => store.release(&lease.name, &lease.owner, lease.token).await,
-            Mode::Shared => shared::release(store, lease).await,
-        };
-        match released {
+        match release_once(store, lease).await {
             Err(StoreError::Again { .. }) if tries < TRIES => {
                 tries += 1;
                 store.pause().await;

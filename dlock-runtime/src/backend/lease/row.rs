@@ -27,13 +27,50 @@ pub(crate) struct Row {
 /// The owner of a lease that was taken away, until its time has passed. No acquisition has this name.
 pub(crate) const REVOKED: &str = "#revoked";
 
+/// What the owner of a lock begins with that was released, and stays taken until `min_hold` has passed; the owner that it had
+/// follows. No owner begins so.
+pub(crate) const KEPT: &str = "#kept ";
+
+/// Whether a lock of this owner was released, and stays taken for a while.
+pub(crate) fn is_kept(owner: &str) -> bool {
+    owner.starts_with(KEPT)
+}
+
+/// Whether this owner held the lock until its lease ran out, or was revoked: nobody has noted its end.
+pub(crate) fn is_forgotten(owner: &str) -> bool {
+    !owner.is_empty() && !is_kept(owner)
+}
+
 /// A row of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamped {
     pub(crate) name: String,
     /// When the present holder took the lock, if it holds it exclusively.
     pub(crate) acquired_at: i64,
+    pub(crate) last_run: Option<LastRun>,
     pub(crate) row: Row,
+}
+
+/// The last holder that has gone: token, when it took the lock, when it gave it back (`None`: its lease ran out, or was
+/// revoked), owner and program, an array of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastRun(
+    pub(crate) u64,
+    pub(crate) i64,
+    pub(crate) Option<i64>,
+    pub(crate) String,
+    pub(crate) String,
+);
+
+impl LastRun {
+    /// Reads the column. What is not of our making counts as none.
+    pub(crate) fn parse(text: Option<&str>) -> Option<LastRun> {
+        serde_json::from_str(text?).ok()
+    }
+
+    pub(crate) fn to_json(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
 }
 
 /// Somebody who holds the lock in shared mode: token, end and program, an array of JSON.
@@ -50,12 +87,21 @@ impl Row {
         self.expires_at <= self.now
     }
 
+    /// Whether the lock was released, and the time for which it stayed taken has passed. No body runs under it, so the clock
+    /// is good enough also where it is doubted.
+    pub(crate) fn was_kept(&self) -> bool {
+        self.is_free() && is_kept(&self.owner)
+    }
+
+    /// Whether everybody who held the lock has given it back, whatever the clock is worth.
+    pub(crate) fn is_given_back(&self) -> bool {
+        (self.owner.is_empty() || self.was_kept()) && self.readers(true).is_empty()
+    }
+
     /// The readers whose leases have not expired; where the clock is doubted, all of them.
     pub(crate) fn readers(&self, doubted: bool) -> BTreeMap<String, Reader> {
         let mut readers = self.readers.clone();
-        if !doubted {
-            readers.retain(|_, reader| reader.1 > self.now);
-        }
+        readers.retain(|owner, reader| reader.1 > self.now || (doubted && !is_kept(owner)));
         readers
     }
 

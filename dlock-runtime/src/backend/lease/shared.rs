@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::held::Lease;
-use super::row::{Reader, Row, to_json};
+use super::row::{KEPT, LastRun, Reader, Row, is_kept, to_json};
 use super::store::{Answer, Claim, Released, Store, StoreError, Swap};
 
 /// How often a change is tried that others come before each time.
@@ -26,7 +26,8 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
         let doubted = store.doubts_clock() && !stale;
         let mut readers = row.readers(doubted);
         let is_mine = readers.contains_key(claim.owner);
-        let has_writer = !row.owner.is_empty() && !stale && (doubted || !row.is_free());
+        let is_over = stale || row.was_kept() || (!doubted && row.is_free());
+        let has_writer = !row.owner.is_empty() && !is_over;
         if has_writer || (!is_mine && row.is_behind_writers(claim.owner)) {
             return Ok(None);
         }
@@ -57,9 +58,22 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
     Ok(None)
 }
 
+/// How a reader's lease ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct End {
+    /// How long it has lasted, if somebody ran.
+    pub(super) held_for: Option<Duration>,
+    /// Its place stays taken for so long, and keeps writers out.
+    pub(super) kept_for: Option<Duration>,
+}
+
 /// Ends a reader's lease.
 pub(super) async fn release<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
-    release_as(store, &lease.name, &lease.owner, lease.token).await
+    let end = End {
+        held_for: Some(lease.held_for()),
+        kept_for: lease.vitality().kept_for(),
+    };
+    release_as(store, &lease.name, &lease.owner, lease.token, end).await
 }
 
 /// Ends a reader's lease.
@@ -68,6 +82,7 @@ pub(super) async fn release_as<S: Store>(
     name: &str,
     owner: &str,
     token: u64,
+    end: End,
 ) -> Answer<Released> {
     for tries in 0..TRIES {
         let Some(row) = store.read(name).await? else {
@@ -75,18 +90,29 @@ pub(super) async fn release_as<S: Store>(
         };
         let is_wanted = row.waiters.values().any(|waiter| waiter.1 > row.now);
         let mut readers = row.readers(store.doubts_clock());
-        let held = readers
-            .remove(owner)
-            .is_some_and(|reader| reader.0 == token);
-        if !held {
+        let held = readers.remove(owner).filter(|reader| reader.0 == token);
+        let Some(Reader(_, _, program)) = held else {
             return Ok(NOT_HELD);
+        };
+        let last_run = end.held_for.and_then(|held_for| {
+            let since = row.now.saturating_sub(micros(held_for));
+            let (owner, program) = (owner.to_owned(), program.clone());
+            LastRun(token, since, Some(row.now), owner, program).to_json()
+        });
+        let is_last = readers.keys().all(|owner| is_kept(owner));
+        if let Some(kept_for) = end.kept_for {
+            let ends = row.now.saturating_add(micros(kept_for));
+            readers.insert(format!("{KEPT}{owner}"), Reader(token, ends, program));
         }
         let ttl = Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0));
-        let swap = change(&row, owner, &readers, None, ttl);
+        let swap = Swap {
+            last_run,
+            ..change(&row, owner, &readers, None, ttl)
+        };
         if store.swap(name, &swap).await? {
             return Ok(Released {
                 was_held: true,
-                is_wanted: is_wanted && readers.is_empty(),
+                is_wanted: is_wanted && is_last,
             });
         }
         pause(tries).await;
@@ -115,6 +141,7 @@ fn change(
         readers: to_json(readers),
         expires_at: readers.values().map(|reader| reader.1).max().unwrap_or(0),
         ttl,
+        last_run: None,
     }
 }
 

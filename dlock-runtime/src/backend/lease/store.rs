@@ -20,7 +20,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The row, and the database's present time. `None`: there is no such row.
     fn read(&self, name: &str) -> impl Future<Output = Answer<Option<Row>>> + Send;
 
-    /// The rows of locks that are held or were announced for, or the one of that name, if it is.
+    /// The rows of locks that are held or were announced for, or the one of that name, whether it is or not.
     fn list(&self, _only: Option<&str>) -> impl Future<Output = Answer<Vec<Stamped>>> + Send {
         std::future::ready(Err(StoreError::Refused {
             code: "list".to_owned(),
@@ -58,12 +58,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// order of the request.
     fn renew(&self, renewals: &[Renewal]) -> impl Future<Output = Answer<Vec<Renewed>>> + Send;
 
-    /// Ends an exclusive lease where the row still has owner and token and has not expired; the row stays.
+    /// Ends an exclusive lease where the row still has owner and token and has not expired; the row stays. `kept_for`: the
+    /// lock stays taken for so long, by nobody who could renew or release it ([`KEPT`](super::row::KEPT)).
     fn release(
         &self,
         name: &str,
         owner: &str,
         token: u64,
+        kept_for: Option<Duration>,
     ) -> impl Future<Output = Answer<Released>> + Send;
 
     /// Wakes those who wait for the lock, wherever they are. Does nothing where nobody can be woken.
@@ -117,6 +119,8 @@ pub(crate) struct Swap {
     pub(crate) expires_at: i64,
     /// How long a reader's lease lasts.
     pub(crate) ttl: Duration,
+    /// The last holder that has gone, as JSON, if it is another now.
+    pub(crate) last_run: Option<String>,
 }
 
 /// Somebody who waits.

@@ -35,6 +35,7 @@ pub(super) async fn take<S: Store>(leases: &Arc<Leases<S>>, errand: &Errand) -> 
         name,
         bell,
         announced: None,
+        free_at: None,
         in_doubt: false,
         lost_once: false,
         tries: 0,
@@ -54,6 +55,8 @@ struct Attempt<'a, S: Store> {
     owner: Arc<str>,
     bell: Bell,
     announced: Option<Announcement>,
+    /// When the lock becomes free, as far as the last announcement told: nobody says so when a lease just ends.
+    free_at: Option<Moment>,
     /// A statement was lost that may have taken the lock.
     in_doubt: bool,
     /// A connection was found dead since the last answer: the first death only means that the server closed it some time ago.
@@ -168,7 +171,11 @@ impl<S: Store> Attempt<'_, S> {
         tokio::select! {
             biased;
             () = self.errand.called_off() => Err(Taken::CalledOff),
-            () = self.bell.rung() => Ok(()),
+            () = self.bell.rung() => {
+                // Should it be busy all the same, it is so for another time than was told before.
+                self.free_at = None;
+                Ok(())
+            }
             () = time::sleep(pause) => Ok(()),
         }
     }
@@ -179,8 +186,11 @@ impl<S: Store> Attempt<'_, S> {
         let now = Moment::now();
         if let Some(announced) = &self.announced
             && now.since(announced.made) < lasts / 3
+            && let Some(free_at) = self.free_at
         {
-            return Ok(None);
+            // It should have been free by now: it was renewed, and the next announcement tells until when.
+            let remaining = free_at.since(now);
+            return Ok((!remaining.is_zero()).then_some(remaining));
         }
         let notice = Notice {
             name: &self.name,
@@ -195,10 +205,14 @@ impl<S: Store> Attempt<'_, S> {
                     since: announced.since,
                     made: now,
                 });
+                self.free_at = Some(now.plus(announced.remaining));
                 Ok(Some(announced.remaining))
             }
             // It has become free meanwhile: the next try is due at once.
-            Ok(None) => Ok(Some(Duration::ZERO)),
+            Ok(None) => {
+                self.free_at = None;
+                Ok(Some(Duration::ZERO))
+            }
             Err(error) => {
                 self.failed(error).await?;
                 Ok(None)
@@ -356,9 +370,9 @@ async fn withdraw<S: Store>(
     };
     if in_doubt && let Some(row) = store.read(name).await? {
         let released = if row.owner == owner {
-            store.release(name, owner, row.token).await?
+            store.release(name, owner, row.token, None).await?
         } else if let Some(reader) = row.readers.get(owner) {
-            shared::release_as(store, name, owner, reader.0).await?
+            shared::release_as(store, name, owner, reader.0, shared::End::default()).await?
         } else {
             return Ok(withdrawn);
         };

@@ -134,7 +134,7 @@ impl MySqlOpener {
     async fn ensure(&self, conn: &mut Conn) -> Result<(), InitError> {
         let (endpoint, table) = (&*self.endpoint.address, &self.table);
         let look = format!(
-            "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version \
+            "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, last_run \
              FROM {} WHERE false",
             table.quoted('`')
         );
@@ -150,6 +150,20 @@ impl MySqlOpener {
                         endpoint,
                         &format!("the table {table} may not be used: {}", describe(&error)),
                         &format!("GRANT SELECT, INSERT, UPDATE ON {table} to this user"),
+                    ));
+                }
+                1054 if describe(&error).contains("last_run") => {
+                    // It is the last one that was looked for: the others are there.
+                    return Err(refused(
+                        endpoint,
+                        &format!(
+                            "the table {table} was made by an older version of dlock: it has no column last_run"
+                        ),
+                        &format!(
+                            "let its owner run ALTER TABLE {} ADD COLUMN last_run LONGTEXT \
+                             CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
+                            table.quoted('`')
+                        ),
                     ));
                 }
                 1054 => {

@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row as MyRow, Value};
 
 use super::link::Link;
-use super::row::{Row, Stamped, parse};
+use super::row::{LastRun, Row, Stamped, parse};
 use super::shared::micros;
 use super::store::{
     Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, StoreError, Swap,
@@ -225,6 +225,7 @@ impl MySqlStore {
         let [namespace, name] = self.named(claim.name);
         let mut params: Vec<Value> = vec![
             claim.owner.into(),
+            claim.owner.into(),
             claim.program.into(),
             path(claim.owner, ""),
             ttl.into(),
@@ -253,12 +254,21 @@ impl Store for MySqlStore {
             Err(StoreError::Again { .. }) if !self.is_galera => return Ok(None),
             answer => return answer,
         }
-        let named = self.named(claim.name).to_vec();
-        let rows = self
-            .rows(&self.main, self.statements.exists(), named)
-            .await?;
-        if !rows.is_empty() {
-            return Ok(None);
+        if self.is_galera {
+            // A lock that stayed taken for a while after its release is nobody's, whatever the clocks say.
+            match self.read(claim.name).await? {
+                Some(row) if row.is_given_back() => {
+                    let stale = Some(row.version);
+                    return self.take_row(&Claim { stale, ..*claim }).await;
+                }
+                Some(_) => return Ok(None),
+                None => {}
+            }
+        } else {
+            let (exists, named) = (self.statements.exists(), self.named(claim.name).to_vec());
+            if !self.rows(&self.main, exists, named).await?.is_empty() {
+                return Ok(None);
+            }
         }
         self.create(claim.name).await?;
         self.take_row(claim).await
@@ -284,6 +294,7 @@ impl Store for MySqlStore {
                 row: read(row)?,
                 name: String::from_utf8_lossy(&name).into_owned(),
                 acquired_at: column(row, 10)?,
+                last_run: LastRun::parse(column::<Option<String>>(row, 11)?.as_deref()),
             })
         };
         rows.iter().map(stamped).collect()
@@ -313,7 +324,8 @@ impl Store for MySqlStore {
 
     async fn swap(&self, name: &str, change: &Swap) -> Answer<bool> {
         let [namespace, name] = self.named(name);
-        let mut params: Vec<Value> = change.token.map(Value::from).into_iter().collect();
+        let mut params: Vec<Value> = vec![change.last_run.as_deref().into(), "".into()];
+        params.extend(change.token.map(Value::from));
         params.extend([
             change.readers.as_str().into(),
             path(&change.owner, ""),
@@ -396,10 +408,20 @@ impl Store for MySqlStore {
         Ok(outcomes)
     }
 
-    async fn release(&self, name: &str, owner: &str, token: u64) -> Answer<Released> {
+    async fn release(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+        kept_for: Option<Duration>,
+    ) -> Answer<Released> {
         let [namespace, name] = self.named(name);
-        let params = vec![namespace, name, owner.into(), token.into()];
-        let release = self.statements.release();
+        let mut params: Vec<Value> = Vec::new();
+        if let Some(kept_for) = kept_for.map(micros) {
+            params.extend([kept_for.into(), kept_for.into()]);
+        }
+        params.extend([namespace, name, owner.into(), token.into()]);
+        let release = self.statements.release(kept_for.is_some());
         let (count, wanted) = self.change(&self.main, release, params).await?;
         Ok(Released {
             was_held: count == 1,

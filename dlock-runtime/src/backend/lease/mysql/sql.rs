@@ -3,11 +3,16 @@
 //! Times are microseconds since 1970 by the server's clock. The token stands in a unique index and the end of the lease does
 //! not: a shared lock on that index's entry keeps takes off, which change it, and no renewal, which changes the row alone.
 
-use crate::backend::lease::row::REVOKED;
+use crate::backend::lease::row::{KEPT, REVOKED};
 use crate::config::TableName;
 
 /// The present moment, whatever the session's time zone.
 const NOW: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
+
+/// The last holder that has gone, when the row changes hands: one whose lease ran out is noted only now. Stands first, since what
+/// a statement has set counts for what follows. Parameters: whoever may have taken the row before.
+const LAST_RUN: &str = "IF(owner IN ('', ?) OR owner LIKE '#kept %', last_run, \
+     JSON_ARRAY(token, acquired_at, NULL, CONVERT(owner USING utf8mb4), program))";
 
 const NAMED: &str = "namespace = ? AND name = ?";
 
@@ -29,7 +34,7 @@ impl Statements {
         }
     }
 
-    /// Takes the lock; the token comes with the acknowledgement. Parameters: owner, program, waiter's path, ttl, ttl,
+    /// Takes the lock; the token comes with the acknowledgement. Parameters: owner, owner, program, waiter's path, ttl, ttl,
     /// namespace, name, owner; where the clock is doubted also the version that was seen unchanged.
     pub(super) fn take(&self) -> String {
         let free = if self.doubted {
@@ -40,7 +45,7 @@ impl Statements {
             format!("owner = ? OR expires_at <= {NOW}")
         };
         format!(
-            "UPDATE {} SET token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{{}}', \
+            "UPDATE {} SET last_run = {LAST_RUN}, token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{{}}', \
              waiters = JSON_REMOVE(waiters, ?), acquired_at = {NOW}, expires_at = {NOW} + ?, ttl = ?, \
              version = version + 1 WHERE {NAMED} AND ({free})",
             self.table
@@ -70,12 +75,16 @@ impl Statements {
         )
     }
 
-    /// Those that somebody holds or was announced for. Parameters: namespace, and the name of the one that is asked for.
+    /// Those that somebody holds or was announced for, or one. Parameters: namespace, and the name of the one.
     pub(super) fn list(&self, one: bool) -> String {
-        let one = if one { "AND name = ? " } else { "" };
+        let which = if one {
+            "name = ?".to_owned()
+        } else {
+            format!("(expires_at > {NOW} OR waiters <> '{{}}')")
+        };
         format!(
-            "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, {NOW}, name, acquired_at FROM {} \
-             WHERE namespace = ? AND name <> '' {one}AND (expires_at > {NOW} OR waiters <> '{{}}') ORDER BY name",
+            "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, {NOW}, name, acquired_at, last_run FROM {} \
+             WHERE namespace = ? AND name <> '' AND {which} ORDER BY name",
             self.table
         )
     }
@@ -89,11 +98,11 @@ impl Statements {
         )
     }
 
-    /// Parameters: the token, if it counts up; readers, waiter's path, end, ttl, namespace, name, version.
+    /// Parameters: the last holder that has gone; nobody (`''`); the token, if it counts up; readers, waiter's path, end, ttl, namespace, name, version.
     pub(super) fn swap(&self, counts: bool) -> String {
         let token = if counts { "token = ?, " } else { "" };
         format!(
-            "UPDATE {} SET {token}owner = '', program = '', readers = ?, waiters = JSON_REMOVE(waiters, ?), \
+            "UPDATE {} SET last_run = COALESCE(?, {LAST_RUN}), {token}owner = '', program = '', readers = ?, waiters = JSON_REMOVE(waiters, ?), \
              acquired_at = {NOW}, expires_at = ?, ttl = ?, version = version + 1 WHERE {NAMED} AND version = ?",
             self.table
         )
@@ -156,15 +165,22 @@ impl Statements {
         )
     }
 
-    /// Ends a lease; whether somebody waits comes with the acknowledgement. Parameters: namespace, name, owner, token.
-    pub(super) fn release(&self) -> String {
+    /// Ends a lease; whether somebody waits comes with the acknowledgement. `kept`: the lock stays taken for a while.
+    /// Parameters: for how long, twice, if it does; namespace, name, owner, token.
+    pub(super) fn release(&self, kept: bool) -> String {
         let held = if self.doubted {
             String::new()
         } else {
             format!(" AND expires_at > {NOW}")
         };
+        let given_back = if kept {
+            format!("owner = CONCAT('{KEPT}', owner), expires_at = {NOW} + ?, ttl = ?")
+        } else {
+            "owner = '', program = '', expires_at = 0".to_owned()
+        };
         format!(
-            "UPDATE {} SET owner = '', program = '', expires_at = 0, \
+            "UPDATE {} SET last_run = JSON_ARRAY(token, acquired_at, {NOW}, CONVERT(owner USING utf8mb4), program), \
+             {given_back}, \
              version = version + 1 + 0 * LAST_INSERT_ID(IF(waiters = '{{}}', 0, 1)) \
              WHERE {NAMED} AND owner = ? AND token = ?{held}",
             self.table
@@ -194,6 +210,7 @@ pub(crate) fn create_table(table: &TableName) -> String {
     expires_at BIGINT NOT NULL,
     ttl BIGINT NOT NULL,
     version BIGINT NOT NULL,
+    last_run LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (namespace, name),
     UNIQUE KEY fence (namespace, name, token)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC

@@ -1,10 +1,13 @@
 //! The rules of leases, against real servers, named by `DLOCK_TEST_MARIADB_URL` and `DLOCK_TEST_MYSQL_URL`.
 
+mod keeping;
+
 use std::future::Future;
 
 use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
 
 use super::*;
+use crate::backend::lease::shared;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -26,6 +29,15 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn(String) -> F) {
 }
 
 async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlStore {
+    let opened = try_open_table(url, table, namespace).await;
+    opened.expect("the test server")
+}
+
+async fn try_open_table(
+    url: &str,
+    table: Option<&str>,
+    namespace: &str,
+) -> Result<MySqlStore, InitError> {
     let mark = if url.contains('?') { '&' } else { '?' };
     let dsn = format!("{url}{mark}strategy=lease&namespace={namespace}");
     let mut config = Config::from_dsn(&dsn).expect("a good DSN");
@@ -36,7 +48,23 @@ async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlSto
         panic!("not MySQL")
     };
     let opened = MySqlStore::open(*endpoint, &config.lease_settings()).await;
-    opened.expect("the test server").0
+    opened.map(|(store, _)| store)
+}
+
+/// As on a cluster, whose clocks are several.
+async fn open_doubted(url: &str) -> MySqlStore {
+    let mut store = open(url).await;
+    store.is_galera = true;
+    store.statements = Statements::new(&crate::config::TableName::default(), true);
+    store
+}
+
+/// On both servers, with a clock that is one and with clocks that are several.
+fn on_both_clocks<F: Future<Output = ()>>(test: impl Fn(String, bool) -> F) {
+    on_both(async |url| {
+        test(url.clone(), false).await;
+        test(url, true).await;
+    });
 }
 
 async fn open(url: &str) -> MySqlStore {
@@ -104,6 +132,7 @@ fn l1_readers_and_a_writer_share_one_row() {
             readers: "{}".into(),
             expires_at: before.now,
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         for (owner, token) in [("host pid 1#a.1", one), ("two", two)] {
@@ -111,7 +140,8 @@ fn l1_readers_and_a_writer_share_one_row() {
             assert_eq!(renew(&store, right).await, Renewed::Yes);
             let wrong = renewal("k", owner, token + 7, Mode::Shared);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -156,7 +186,7 @@ fn l2_a_doubted_clock_ends_no_lease_that_was_not_watched() {
         // Released, it is free on every clock.
         assert!(
             store
-                .release("k", "two", token + 1)
+                .release("k", "two", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -177,7 +207,7 @@ fn l3_a_late_renewal_takes_nothing_again() {
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
         assert!(
             store
-                .release("k", "one", token + 1)
+                .release("k", "one", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -187,7 +217,7 @@ fn l3_a_late_renewal_takes_nothing_again() {
         assert_eq!(renew(&store, late).await, Renewed::Lost);
         assert!(
             !store
-                .release("k", "one", token + 1)
+                .release("k", "one", token + 1, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -205,7 +235,7 @@ fn l4_a_released_row_stays_and_its_token_grows() {
             assert_eq!(take(&store, "k", "one").await, Some(token));
             assert!(
                 store
-                    .release("k", "one", token)
+                    .release("k", "one", token, None)
                     .await
                     .expect("an answer")
                     .was_held
@@ -238,7 +268,7 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
         assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
         assert!(
             store
-                .release("k", "one", token)
+                .release("k", "one", token, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -313,7 +343,10 @@ fn l7_a_release_says_whether_somebody_waits() {
         };
         let again = store.announce(&again).await.expect("an answer");
         assert_eq!(again.map(|again| again.since), Some(announced.since));
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         assert!(
             store.announce(&notice).await.expect("an answer").is_none(),
@@ -321,9 +354,37 @@ fn l7_a_release_says_whether_somebody_waits() {
         );
         let token = take(&store, "k", "two words").await.expect("free");
         let released = store
-            .release("k", "two words", token)
+            .release("k", "two words", token, None)
             .await
             .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    on_both(async |url| {
+        let table = format!("old_{:016x}", fastrand::u64(..));
+        drop(
+            try_open_table(&url, Some(&table), "")
+                .await
+                .expect("the test server"),
+        );
+        let mut conn = conn(&url).await;
+        let older = format!("ALTER TABLE {table} DROP COLUMN last_run");
+        conn.query_drop(older).await.expect("a column");
+        let Err(error) = try_open_table(&url, Some(&table), "").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        conn.query_drop(sql).await.expect("the remedy works");
+        try_open_table(&url, Some(&table), "")
+            .await
+            .expect("it is mended");
+        conn.query_drop(format!("DROP TABLE {table}"))
+            .await
+            .expect("the table");
     });
 }

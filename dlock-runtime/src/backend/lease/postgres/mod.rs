@@ -19,7 +19,7 @@ use tokio_postgres::{Error, Row as PgRow};
 
 use super::bells::Bells;
 use super::link::Link;
-use super::row::{Row, Stamped, any_waits, parse};
+use super::row::{LastRun, Row, Stamped, any_waits, parse};
 use super::shared::micros;
 use super::store::{
     Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, StoreError, Swap,
@@ -179,6 +179,7 @@ impl Store for PostgresStore {
                 row: read(row)?,
                 name: row.try_get(9)?,
                 acquired_at: row.try_get(10)?,
+                last_run: LastRun::parse(row.try_get(11)?),
             })
         });
         stamped.collect::<Result<_, _>>().or_else(statement)
@@ -211,6 +212,7 @@ impl Store for PostgresStore {
             &owner,
             &change.expires_at,
             &ttl,
+            &change.last_run,
         ];
         let (slot, sql) = if token.is_some() {
             params.push(&token);
@@ -290,9 +292,17 @@ impl Store for PostgresStore {
         Ok(outcomes)
     }
 
-    async fn release(&self, name: &str, owner: &str, token: u64) -> Answer<Released> {
+    async fn release(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+        kept_for: Option<Duration>,
+    ) -> Answer<Released> {
         let token = signed(token);
-        let params: [&(dyn ToSql + Sync); 4] = [&&*self.namespace, &name, &owner, &token];
+        let kept_for = kept_for.map_or(0, micros);
+        let params: [&(dyn ToSql + Sync); 5] =
+            [&&*self.namespace, &name, &owner, &token, &kept_for];
         let rows = self
             .often(&self.main, slot::RELEASE, &self.statements.release, &params)
             .await?;

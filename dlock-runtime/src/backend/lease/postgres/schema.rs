@@ -23,7 +23,7 @@ pub(super) async fn ensure(
     let quoted = table.quoted('"');
     // Every column by its name: an older or foreign table of the name is found out here.
     let look = format!(
-        "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version \
+        "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, last_run \
          FROM {quoted} WHERE false"
     );
     for tries in 0..TRIES {
@@ -36,6 +36,16 @@ pub(super) async fn ensure(
                 endpoint,
                 &format!("the table {table} may not be used: {}", describe(&error)),
                 &format!("GRANT SELECT, INSERT, UPDATE ON {table} to this user"),
+            ));
+        }
+        if code == Some(SqlState::UNDEFINED_COLUMN) && describe(&error).contains("last_run") {
+            // It is the last one that was looked for: the others are there.
+            return Err(refused(
+                endpoint,
+                &format!(
+                    "the table {table} was made by an older version of dlock: it has no column last_run"
+                ),
+                &format!("let its owner run ALTER TABLE {quoted} ADD COLUMN last_run jsonb"),
             ));
         }
         if code == Some(SqlState::UNDEFINED_COLUMN) {

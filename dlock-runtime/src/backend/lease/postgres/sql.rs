@@ -7,7 +7,7 @@
 
 use tokio_postgres::types::Type;
 
-use crate::backend::lease::row::REVOKED;
+use crate::backend::lease::row::{KEPT, REVOKED};
 use crate::config::TableName;
 
 /// One statement, and the types of its parameters: with them it needs no round trip to be prepared.
@@ -41,6 +41,17 @@ pub(super) const CHANNEL: &str = "dlock_lease";
 
 /// The present moment in microseconds.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+
+/// When the present holder took the lock, in microseconds.
+const SINCE: &str = "(extract(epoch FROM lease.acquired_at) * 1000000)::int8";
+
+/// The last holder that has gone, when the row changes hands: one whose lease ran out is noted only now. `or`: who else is none.
+fn last_run(or: &str) -> String {
+    format!(
+        "CASE WHEN lease.owner = '' OR lease.owner LIKE '{KEPT}%' {or} THEN lease.last_run \
+             ELSE jsonb_build_array(lease.token, {SINCE}, NULL, lease.owner, lease.program) END"
+    )
+}
 
 /// A row that nobody holds: long expired on every clock.
 const FREE: &str = "to_timestamp(0)";
@@ -89,10 +100,11 @@ impl Statements {
                     Type::TEXT,
                     Type::INT8,
                     Type::INT8,
+                    Type::TEXT,
                 ],
             ),
             swap_counting: sql(
-                swap(&table, "token = $8,", "UPDATE"),
+                swap(&table, "token = $9,", "UPDATE"),
                 &[
                     Type::TEXT,
                     Type::TEXT,
@@ -101,6 +113,7 @@ impl Statements {
                     Type::TEXT,
                     Type::INT8,
                     Type::INT8,
+                    Type::TEXT,
                     Type::INT8,
                 ],
             ),
@@ -134,26 +147,22 @@ impl Statements {
                 ],
             ),
             release: sql(
-                format!(
-                    "UPDATE {table} SET owner = '', program = '', expires_at = {FREE}, version = version + 1 \
-                     WHERE {NAMED} AND owner = $3 AND token = $4 AND expires_at > clock_timestamp() \
-                     RETURNING waiters::text, {NOW}"
-                ),
-                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],
+                release(&table),
+                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8, Type::INT8],
             ),
             wake: sql(format!("SELECT pg_notify('{CHANNEL}', $1)"), &[Type::TEXT]),
         }
     }
 }
 
-/// The rows of locks that somebody holds or waits for.
+/// The rows of locks that somebody holds or waits for, or the one of that name.
 fn list(table: &str) -> String {
     format!(
         "SELECT token, owner, program, readers::text, waiters::text, version, \
                          (extract(epoch FROM expires_at) * 1000000)::int8, ttl, {NOW}, name, \
-                         (extract(epoch FROM acquired_at) * 1000000)::int8 FROM {table} \
-                     WHERE namespace = $1 AND name <> '' AND ($2::text IS NULL OR name = $2) \
-                         AND (expires_at > clock_timestamp() OR waiters <> '{{}}') ORDER BY name"
+                         {SINCE}, last_run::text FROM {table} AS lease \
+                     WHERE namespace = $1 AND name <> '' AND CASE WHEN $2::text IS NULL \
+                         THEN expires_at > clock_timestamp() OR waiters <> '{{}}' ELSE name = $2 END ORDER BY name"
     )
 }
 
@@ -176,23 +185,40 @@ fn announce(table: &str) -> String {
     )
 }
 
+/// Ends a lease. With a time greater than zero the lock stays taken for so long.
+fn release(table: &str) -> String {
+    format!(
+        "UPDATE {table} AS lease SET owner = CASE WHEN $5 > 0 THEN '{KEPT}' || owner ELSE '' END, \
+             last_run = jsonb_build_array(token, {SINCE}, {NOW}, owner, program), \
+             program = CASE WHEN $5 > 0 THEN program ELSE '' END, \
+             expires_at = CASE WHEN $5 > 0 \
+                 THEN clock_timestamp() + $5 * interval '1 microsecond' ELSE {FREE} END, \
+             ttl = CASE WHEN $5 > 0 THEN $5 ELSE ttl END, version = version + 1 \
+         WHERE {NAMED} AND owner = $3 AND token = $4 AND expires_at > clock_timestamp() \
+         RETURNING waiters::text, {NOW}"
+    )
+}
+
 /// Takes a row that is free or has expired, without waiting for whoever has locked it.
 fn take(table: &str) -> String {
     format!(
         "UPDATE {table} AS lease SET owner = $3, program = $4, token = lease.token + 1, readers = '{{}}', \
              waiters = lease.waiters - $3::text, acquired_at = clock_timestamp(), \
              expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond', ttl = $5, \
-             version = lease.version + 1 \
+             version = lease.version + 1, last_run = {} \
          FROM (SELECT namespace, name FROM {table} \
                WHERE {NAMED} AND (expires_at <= clock_timestamp() OR owner = $3) FOR UPDATE SKIP LOCKED) AS free \
-         WHERE lease.namespace = free.namespace AND lease.name = free.name RETURNING lease.token"
+         WHERE lease.namespace = free.namespace AND lease.name = free.name RETURNING lease.token",
+        last_run("OR lease.owner = $3")
     )
 }
 
 /// Changes the readers. Locked with the strength of a take where the token counts up, and never waited for.
 fn swap(table: &str, token: &str, strength: &str) -> String {
+    let forgotten = last_run("");
     format!(
-        "UPDATE {table} AS lease SET {token} owner = '', program = '', readers = $4::text::jsonb, \
+        "UPDATE {table} AS lease SET {token} last_run = coalesce($8::text::jsonb, {forgotten}), \
+             owner = '', program = '', readers = $4::text::jsonb, \
              waiters = lease.waiters - $5::text, acquired_at = clock_timestamp(), \
              expires_at = to_timestamp($6::int8 / 1000000.0), ttl = $7, version = lease.version + 1 \
          FROM (SELECT namespace, name FROM {table} WHERE {NAMED} AND version = $3 FOR {strength} SKIP LOCKED) AS it \
@@ -248,6 +274,7 @@ pub(crate) fn create_table(table: &TableName) -> String {
     expires_at timestamptz NOT NULL,
     ttl bigint NOT NULL,
     version bigint NOT NULL DEFAULT 0,
+    last_run jsonb,
     PRIMARY KEY (namespace, name),
     UNIQUE (namespace, name, token)
 ) WITH (fillfactor = 50);
@@ -260,8 +287,10 @@ pub(crate) fn create_table(table: &TableName) -> String {
 pub(crate) fn assert_fence(table: &TableName) -> String {
     format!(
         "SELECT true FROM {} WHERE {NAMED} AND expires_at > clock_timestamp() \
-         AND (owner <> '' AND token = $3 OR EXISTS (SELECT FROM jsonb_each(readers) AS reader \
-             WHERE (reader.value ->> 0)::int8 = $3 AND (reader.value ->> 1)::int8 > {NOW})) FOR KEY SHARE",
+         AND (owner <> '' AND owner NOT LIKE '{KEPT}%' AND token = $3 \
+             OR EXISTS (SELECT FROM jsonb_each(readers) AS reader \
+                 WHERE (reader.value ->> 0)::int8 = $3 AND (reader.value ->> 1)::int8 > {NOW} \
+                     AND reader.key NOT LIKE '{KEPT}%')) FOR KEY SHARE",
         table.quoted('"')
     )
 }

@@ -1,5 +1,7 @@
 //! The rules of leases, against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
 
+mod keeping;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 use crate::backend::lease::row::Reader;
+use crate::backend::lease::shared;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -103,6 +106,7 @@ fn l1_a_reader_that_read_before_a_writer_came_does_not_get_in() {
             readers: crate::backend::lease::row::to_json(&readers),
             expires_at: ends,
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         let row = store.read("k").await.expect("an answer").expect("a row");
@@ -129,7 +133,8 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -171,7 +176,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         let token = take(&store, "k", "one").await.expect("free");
         let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held && !released.is_wanted);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Lost);
         let next = take(&store, "k", "two").await.expect("released");
@@ -180,7 +188,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         for (owner, token) in [("two", token), ("one", next)] {
             let wrong = renewal("k", owner, token, Mode::Exclusive);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = store.release("k", owner, token).await.expect("an answer");
+            let released = store
+                .release("k", owner, token, None)
+                .await
+                .expect("an answer");
             assert!(!released.was_held);
         }
         let right = renewal("k", "two", next, Mode::Exclusive);
@@ -207,7 +218,10 @@ fn l4_a_released_row_stays_and_its_token_grows() {
         let store = open(&namespace).await;
         for token in 1..=3 {
             assert_eq!(take(&store, "k", "one").await, Some(token));
-            let released = store.release("k", "one", token).await.expect("an answer");
+            let released = store
+                .release("k", "one", token, None)
+                .await
+                .expect("an answer");
             assert!(released.was_held);
         }
         // Who removes rows raises the floor first.
@@ -249,7 +263,10 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
         let renewed = store.renew(&renewals).await.expect("an answer");
         assert!(renewed.iter().all(|renewed| *renewed == Renewed::Yes));
         // The release is not held up either; only who comes next is.
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held);
         assert_eq!(take(&store, "k", "two").await, None);
         transaction.commit().await.expect("a commit");
@@ -362,14 +379,43 @@ fn l7_a_release_says_whether_somebody_waits() {
         };
         let again = store.announce(&again).await.expect("an answer");
         assert_eq!(again.map(|again| again.since), Some(announced.since));
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         assert!(
             store.announce(&notice).await.expect("an answer").is_none(),
             "free"
         );
         let token = take(&store, "k", "two").await.expect("free");
-        let released = store.release("k", "two", token).await.expect("an answer");
+        let released = store
+            .release("k", "two", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    run(async {
+        let table = format!("old_{:016x}", fastrand::u64(..));
+        drop(try_open(Some(&table), "").await.expect("the test server"));
+        let client = client().await;
+        let older = format!("ALTER TABLE {table} DROP COLUMN last_run");
+        client.batch_execute(&older).await.expect("a column");
+        let Err(error) = try_open(Some(&table), "").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        client.batch_execute(&sql).await.expect("the remedy works");
+        try_open(Some(&table), "").await.expect("it is mended");
+        client
+            .batch_execute(&format!("DROP TABLE {table}"))
+            .await
+            .expect("the table");
     });
 }

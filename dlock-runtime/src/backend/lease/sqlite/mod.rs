@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::row::{REVOKED, Reader, Row, Stamped, Waiter, parse};
+use super::row::{KEPT, REVOKED, Reader, Row, Stamped, Waiter, parse};
 use super::shared::micros;
 use super::store::{Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, Swap};
 use crate::config::LeaseSettings;
@@ -124,12 +124,15 @@ impl Store for SqliteStore {
                     table.insert(connection, &name)?;
                     found = table.read(connection, &name)?;
                 }
-                let Some(Found { mut row, .. }) = found else {
+                let Some(mut found) = found.filter(|found| may_take(&found.row, &owner, stale))
+                else {
                     return Ok(None);
                 };
-                if !may_take(&row, &owner, stale) {
-                    return Ok(None);
+                // It is no other's where an earlier answer was lost.
+                if found.row.owner != owner {
+                    found.note_run(None);
                 }
+                let row = &mut found.row;
                 row.waiters.remove(&owner);
                 row.readers.clear();
                 row.token += 1;
@@ -137,8 +140,8 @@ impl Store for SqliteStore {
                 row.expires_at = row.now.saturating_add(ttl);
                 (row.owner, row.program, row.ttl) = (owner, program, ttl);
                 let token = row.token;
-                let file = file.to_owned();
-                table.write(connection, &name, &Found { row, file })?;
+                file.clone_into(&mut found.file);
+                table.write(connection, &name, &found)?;
                 Ok(Some(token))
             })
         };
@@ -190,10 +193,14 @@ impl Store for SqliteStore {
     async fn swap(&self, name: &str, change: &Swap) -> Answer<bool> {
         let change = change.clone();
         let swapped = self.change(name, move |found, file| {
-            let row = &mut found.row;
-            if row.version != change.version {
+            if found.row.version != change.version {
                 return (false, false);
             }
+            found.note_run(None);
+            if change.last_run.is_some() {
+                found.last_run = change.last_run;
+            }
+            let row = &mut found.row;
             row.token = change.token.unwrap_or(row.token);
             row.owner.clear();
             row.program.clear();
@@ -214,7 +221,7 @@ impl Store for SqliteStore {
         let mode = u8::from(notice.mode == Mode::Exclusive);
         let announced = self.change(notice.name, move |found, _| {
             let row = &mut found.row;
-            if is_free(row) {
+            if row.is_given_back() {
                 return (false, None);
             }
             let since = since.unwrap_or(row.now);
@@ -264,17 +271,32 @@ impl Store for SqliteStore {
         self.side.ask(self.answers_within, renewing).await?
     }
 
-    async fn release(&self, name: &str, owner: &str, token: u64) -> Answer<Released> {
+    async fn release(
+        &self,
+        name: &str,
+        owner: &str,
+        token: u64,
+        kept_for: Option<Duration>,
+    ) -> Answer<Released> {
         let owner = owner.to_owned();
         let released = self.change(name, move |found, file| {
             let is_here = found.file == file;
+            let was_held = is_here && found.row.owner == owner && found.row.token == token;
+            if was_held {
+                found.note_run(Some(found.row.now));
+            }
             let row = &mut found.row;
-            let was_held = is_here && row.owner == owner && row.token == token;
             let is_wanted = was_held && row.waiters.values().any(|waiter| waiter.1 > row.now);
             if was_held {
-                row.owner.clear();
-                row.program.clear();
-                row.expires_at = 0;
+                if let Some(kept_for) = kept_for.map(micros) {
+                    row.owner.insert_str(0, KEPT);
+                    row.expires_at = row.now.saturating_add(kept_for);
+                    row.ttl = kept_for;
+                } else {
+                    row.owner.clear();
+                    row.program.clear();
+                    row.expires_at = 0;
+                }
                 row.version += 1;
             }
             let released = Released {
@@ -313,16 +335,11 @@ impl Store for SqliteStore {
     }
 }
 
-/// Whether nobody holds the lock, whatever the clock says.
-fn is_free(row: &Row) -> bool {
-    row.owner.is_empty() && row.readers.is_empty()
-}
-
 /// Whether a claim gets the lock. `stale`: the version at which it saw the row unchanged for its whole ttl.
 fn may_take(row: &Row, owner: &str, stale: Option<u64>) -> bool {
     let is_long_over =
         row.expires_at > CLOCK_IS_SET && row.expires_at.saturating_add(DAY) < row.now;
-    is_free(row) || row.owner == owner || stale == Some(row.version) || is_long_over
+    row.is_given_back() || row.owner == owner || stale == Some(row.version) || is_long_over
 }
 
 /// Lengthens a lease that still has owner and token, and an end that has not come.

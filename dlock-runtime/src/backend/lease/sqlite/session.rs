@@ -145,6 +145,17 @@ impl Session {
                 if is_busy(&error) {
                     return Err(error.into());
                 }
+                if error.to_string().contains("no such column: last_run") {
+                    // It is the last one that was looked for: the others are there.
+                    let table = self.table.quoted('"');
+                    return Err(Failed::Init(refused(
+                        self.path.display().to_string(),
+                        &format!(
+                            "its table {table} was made by an older version of dlock: it has no column last_run"
+                        ),
+                        &format!("run ALTER TABLE {table} ADD COLUMN last_run TEXT"),
+                    )));
+                }
                 return Err(Failed::Init(refused(
                     self.path.display().to_string(),
                     &format!("its table {} is not one of leases: {error}", self.table),

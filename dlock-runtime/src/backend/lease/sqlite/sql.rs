@@ -4,13 +4,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::backend::lease::row::{Row, Stamped, parse, to_json};
+use crate::backend::lease::row::{LastRun, Row, Stamped, is_forgotten, parse, to_json};
 use crate::config::TableName;
 
 /// A row, and the file in which its lock was taken.
 pub(super) struct Found {
     pub(super) row: Row,
     pub(super) file: String,
+    pub(super) acquired_at: i64,
+    pub(super) last_run: Option<String>,
 }
 
 /// One table and one namespace.
@@ -23,26 +25,37 @@ pub(super) struct Table {
     namespace: String,
 }
 
+impl Found {
+    /// The present holder goes, at `ended` or unnoticed.
+    pub(super) fn note_run(&mut self, ended: Option<i64>) {
+        let (row, since) = (&self.row, self.acquired_at);
+        if is_forgotten(&row.owner) {
+            let (owner, program) = (row.owner.clone(), row.program.clone());
+            self.last_run = LastRun(row.token, since, ended, owner, program).to_json();
+        }
+    }
+}
+
 impl Table {
     pub(super) fn new(table: &TableName, namespace: &str) -> Table {
         let table = table.quoted('"');
         Table {
             read: format!(
-                "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file \
-                 FROM {table} WHERE namespace = ?1 AND name = ?2"
+                "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file, \
+                 acquired_at, last_run FROM {table} WHERE namespace = ?1 AND name = ?2"
             ),
             list: format!(
-                "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file, name, acquired_at \
-                 FROM {table} WHERE namespace = ?1 AND name <> '' AND (?2 IS NULL OR name = ?2) \
-                 AND (owner <> '' OR readers <> '{{}}' OR waiters <> '{{}}') ORDER BY name"
+                "SELECT token, owner, program, readers, waiters, version, expires_at, ttl, file, \
+                 acquired_at, last_run, name FROM {table} WHERE namespace = ?1 AND name <> '' AND (name = ?2 \
+                 OR ?2 IS NULL AND (owner <> '' OR readers <> '{{}}' OR waiters <> '{{}}')) ORDER BY name"
             ),
             insert: format!(
-                "INSERT INTO {table} SELECT ?1, ?2, COALESCE(MAX(token), 0), '', '', '{{}}', '{{}}', ?3, 0, 0, 0, '' \
+                "INSERT INTO {table} SELECT ?1, ?2, COALESCE(MAX(token), 0), '', '', '{{}}', '{{}}', ?3, 0, 0, 0, '', NULL \
                  FROM {table} WHERE namespace = ?1 AND name = ''"
             ),
             write: format!(
                 "UPDATE {table} SET token = ?3, owner = ?4, program = ?5, readers = ?6, waiters = ?7, version = ?8, \
-                 expires_at = ?9, ttl = ?10, file = ?11, acquired_at = iif(token = ?3, acquired_at, ?12) \
+                 expires_at = ?9, ttl = ?10, file = ?11, acquired_at = iif(token = ?3, acquired_at, ?12), last_run = ?13 \
                  WHERE namespace = ?1 AND name = ?2"
             ),
             namespace: namespace.to_owned(),
@@ -67,10 +80,12 @@ impl Table {
         only: Option<&str>,
     ) -> rusqlite::Result<Vec<Stamped>> {
         let stamped = |row: &rusqlite::Row<'_>| {
+            let found = found(row)?;
             Ok(Stamped {
-                row: found(row)?.row,
-                name: row.get(9)?,
-                acquired_at: row.get(10)?,
+                row: found.row,
+                name: row.get(11)?,
+                acquired_at: found.acquired_at,
+                last_run: LastRun::parse(found.last_run.as_deref()),
             })
         };
         connection
@@ -92,7 +107,12 @@ impl Table {
         &self,
         connection: &Connection,
         name: &str,
-        Found { row, file }: &Found,
+        Found {
+            row,
+            file,
+            last_run,
+            ..
+        }: &Found,
     ) -> rusqlite::Result<()> {
         connection.prepare_cached(&self.write)?.execute(params![
             self.namespace,
@@ -107,12 +127,13 @@ impl Table {
             row.ttl,
             file,
             row.now,
+            last_run,
         ])?;
         Ok(())
     }
 }
 
-/// The first nine columns.
+/// The first eleven columns.
 fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
     Ok(Found {
         row: Row {
@@ -127,6 +148,8 @@ fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
             now: now(),
         },
         file: row.get(8)?,
+        acquired_at: row.get(9)?,
+        last_run: row.get(10)?,
     })
 }
 
@@ -145,7 +168,7 @@ pub(super) fn now() -> i64 {
 /// Reads nothing, if the table is one of leases.
 pub(super) fn look(table: &TableName) -> String {
     format!(
-        "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, file \
+        "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, file, last_run \
          FROM {} WHERE 0",
         table.quoted('"')
     )
@@ -167,6 +190,7 @@ pub(super) fn create_table(table: &TableName) -> String {
     ttl INTEGER NOT NULL,
     version INTEGER NOT NULL,
     file TEXT NOT NULL,
+    last_run TEXT,
     PRIMARY KEY (namespace, name)
 ) WITHOUT ROWID",
         table.quoted('"')

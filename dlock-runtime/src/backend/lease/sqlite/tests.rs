@@ -1,5 +1,7 @@
 //! The rules of leases, on files of SQLite.
 
+mod keeping;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,6 +110,7 @@ fn l1_a_reader_that_read_before_a_writer_came_does_not_get_in() {
             readers: r#"{"reader":[1,9000000000000000,""]}"#.to_owned(),
             expires_at: row.now + micros(TTL),
             ttl: TTL,
+            last_run: None,
         };
         assert!(!store.swap("k", &swap).await.expect("an answer"));
         let row = store.read("k").await.expect("an answer").expect("a row");
@@ -133,7 +136,8 @@ fn l1_readers_and_a_writer_share_one_row() {
         let foreign = renewal("k", "one", two, Mode::Shared);
         assert_eq!(renew(&store, foreign).await, Renewed::Lost);
         for (owner, token) in [("one", one), ("two", two)] {
-            let released = shared::release_as(&store, "k", owner, token).await;
+            let released =
+                shared::release_as(&store, "k", owner, token, shared::End::default()).await;
             assert!(released.expect("an answer").was_held);
             let again = renewal("k", owner, token, Mode::Shared);
             assert_eq!(renew(&store, again).await, Renewed::Lost);
@@ -188,7 +192,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         let token = take(&store, "k", "one").await.expect("free");
         let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.was_held && !released.is_wanted);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Lost);
         let next = take(&store, "k", "two").await.expect("released");
@@ -197,7 +204,10 @@ fn l3_a_late_renewal_takes_nothing_again() {
         for (owner, token) in [("two", token), ("one", next)] {
             let wrong = renewal("k", owner, token, Mode::Exclusive);
             assert_eq!(renew(&store, wrong).await, Renewed::Lost);
-            let released = store.release("k", owner, token).await.expect("an answer");
+            let released = store
+                .release("k", owner, token, None)
+                .await
+                .expect("an answer");
             assert!(!released.was_held);
         }
         let right = renewal("k", "two", next, Mode::Exclusive);
@@ -214,7 +224,10 @@ fn l4_a_released_row_stays_and_its_token_grows() {
         let store = ground.open().await;
         for token in 1..=3 {
             assert_eq!(take(&store, "k", "one").await, Some(token));
-            let released = store.release("k", "one", token).await.expect("an answer");
+            let released = store
+                .release("k", "one", token, None)
+                .await
+                .expect("an answer");
             assert!(released.was_held);
         }
         // Who removes rows raises the floor first.
@@ -259,12 +272,18 @@ fn l7_a_release_says_whether_somebody_waits() {
         let announced = store.announce(&notice).await.expect("an answer");
         let announced = announced.expect("it is held");
         assert!(announced.remaining > TTL / 2 && announced.remaining <= TTL);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(released.is_wanted);
         let free = store.announce(&notice).await.expect("an answer");
         assert!(free.is_none());
         let token = take(&store, "k", "two").await.expect("free");
-        let released = store.release("k", "two", token).await.expect("an answer");
+        let released = store
+            .release("k", "two", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
     });
 }
@@ -309,7 +328,10 @@ fn leases_of_a_replaced_file_are_lost() {
         }
         std::fs::rename(copy, ground.file()).expect("a replacement");
         assert_eq!(renew(&store, held.clone()).await, Renewed::Lost);
-        let released = store.release("k", "one", token).await.expect("an answer");
+        let released = store
+            .release("k", "one", token, None)
+            .await
+            .expect("an answer");
         assert!(!released.was_held);
         // Nobody else takes it as long as the other may vouch for it.
         assert_eq!(take(&store, "k", "two").await, None);
@@ -366,5 +388,23 @@ fn a_closed_store_answers_nobody() {
             panic!("{refused:?}");
         };
         assert_eq!(message, "shutdown");
+    });
+}
+
+#[test]
+fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
+    run(async {
+        let ground = Ground::new();
+        drop(ground.open().await);
+        let older = "ALTER TABLE dlock_lease DROP COLUMN last_run";
+        ground.sql().execute_batch(older).expect("a column");
+        let Err(error) = ground.try_open("").await else {
+            panic!("it has no column last_run");
+        };
+        let text = error.to_string();
+        let (_, remedy) = text.split_once("ALTER TABLE").expect("the remedy");
+        let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
+        ground.sql().execute_batch(&sql).expect("the remedy works");
+        ground.try_open("").await.expect("it is mended");
     });
 }

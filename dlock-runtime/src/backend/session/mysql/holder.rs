@@ -36,6 +36,7 @@ pub(super) async fn of(
         held_for: None,
         connected_for: None,
         waiting,
+        kept_for: None,
     }))
 }
 

@@ -509,6 +509,7 @@ impl Session for PostgresSession {
                     .and_then(|microseconds| u64::try_from(microseconds).ok())
                     .map(Duration::from_micros),
                 waiting: u64::try_from(waiting).ok(),
+                kept_for: None,
             }))
         };
         found.await.map_err(|error| self.explain(error))

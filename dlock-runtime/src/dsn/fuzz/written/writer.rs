@@ -40,6 +40,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         allow,
         key_scheme,
         lease,
+        status_file,
     } = options;
     write_leases(to, lease);
     for (name, duration) in [
@@ -62,6 +63,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
     for (name, text) in [
         ("namespace", namespace),
         ("application_name", application_name),
+        ("status_file", status_file),
     ] {
         if let Some(text) = text {
             push(to, name, text);

@@ -1,0 +1,212 @@
+//! `min_hold` with leases: the row stays taken, and nobody waits for that.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dlock::{Error, Holder, Locker, db_locked};
+
+use crate::site::{SOON, Site, run, until};
+
+/// Longer than the statements of a test take on a busy machine, and short enough to be waited for.
+const KEPT: Duration = Duration::from_secs(6);
+
+/// Longer than [`SOON`].
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[db_locked(key = "{key}", timeout = 0, min_hold = KEPT, locker = locker)]
+fn short(locker: &Locker, key: &str) -> Result<(), Error> {
+    dlock::check()
+}
+
+#[db_locked(key = "{key}", timeout = 0, min_hold = KEPT, locker = locker)]
+async fn short_async(locker: &Locker, key: &str) -> Result<(), Error> {
+    dlock::check()
+}
+
+#[db_locked(key = "{key}", mode = shared, timeout = 0, min_hold = KEPT, locker = locker)]
+fn short_reader(locker: &Locker, key: &str) -> Result<(), Error> {
+    dlock::check()
+}
+
+/// Who the refusal of one try names.
+fn holder(site: &Site, locker: &Locker, key: &str) -> Holder {
+    match site.lock(locker, key).timeout(0).acquire_blocking() {
+        Err(Error::Busy(busy)) => busy.holder.clone().expect("the table can tell"),
+        other => panic!("busy, not: {other:?}"),
+    }
+}
+
+pub(crate) fn b7_a_short_body_returns_at_once_and_its_row_stays(site: &Site) {
+    // Nobody wakes those who wait when the time is over: they have to know when that is.
+    let (one, other) = (site.locker(), site.locker_of(site.config().retry(NEVER)));
+    let start = Instant::now();
+    short(&one, &site.key("k")).expect("held to the end");
+    let kept = site.kept_for("k").expect("its row stays");
+    assert!(kept <= KEPT, "{kept:?}");
+    for (locker, this_process) in [(&one, true), (&other, false)] {
+        let holder = holder(site, locker, "k");
+        assert_eq!(holder.this_process, this_process);
+        assert_eq!(holder.held_for, None, "nobody runs");
+        assert!(
+            holder.kept_for.is_some_and(|kept| kept <= KEPT),
+            "{holder:?}"
+        );
+        assert!(holder.to_string().contains("more by min_hold"), "{holder}");
+    }
+    let seen = other.list_blocking().expect("a list");
+    let [seen] = &seen[..] else {
+        panic!("one lock: {seen:?}");
+    };
+    assert!(seen.holders[0].who.kept_for.is_some(), "{seen:?}");
+    assert!(seen.holders[0].who.program.is_some(), "{seen:?}");
+    let (locally, elsewhere) = (site.lock(&one, "k"), site.lock(&other, "k"));
+    thread::scope(|scope| {
+        for lock in [&locally, &elsewhere] {
+            scope.spawn(move || {
+                let guard = lock.clone().timeout(SOON).acquire_blocking();
+                drop(guard.expect("it becomes free"));
+                assert!(start.elapsed() >= KEPT, "after {:?}", start.elapsed());
+            });
+        }
+    });
+}
+
+#[db_locked(key = "{key}", timeout = 0, min_hold = KEPT, locker = locker)]
+fn until_told(locker: &Locker, key: &str, go_on: &Barrier) -> Result<(), Error> {
+    // It has begun, and may end.
+    go_on.wait();
+    go_on.wait();
+    dlock::check()
+}
+
+/// It waits for a lease of 30 s, and then for the rest of `min_hold`.
+pub(crate) fn b7_a_waiter_learns_that_the_row_is_kept(site: &Site) {
+    let (one, other) = (site.locker(), site.locker_of(site.config().retry(NEVER)));
+    let (go_on, key) = (Barrier::new(2), site.key("k"));
+    let lock = site.lock(&other, "k").timeout(SOON);
+    thread::scope(|scope| {
+        let start = Instant::now();
+        let body = scope.spawn(|| until_told(&one, &key, &go_on));
+        go_on.wait();
+        let waiting = scope.spawn(|| lock.acquire_blocking());
+        site.until_waiting(1);
+        go_on.wait();
+        body.join().expect("no panic").expect("held to the end");
+        drop(waiting.join().expect("no panic").expect("its turn"));
+        assert!(start.elapsed() >= KEPT, "after {:?}", start.elapsed());
+    });
+}
+
+pub(crate) fn b7_a_shutdown_does_not_wait_for_the_row(site: &Site) {
+    let locker = site.locker();
+    run(short_async(&locker, &site.key("k"))).expect("held to the end");
+    assert_eq!(locker.shutdown_blocking(2 * KEPT).cut, 0);
+    assert!(site.kept_for("k").is_some(), "the row stays");
+    let guard = site
+        .lock(&site.locker(), "k")
+        .timeout(SOON)
+        .acquire_blocking();
+    drop(guard.expect("it becomes free"));
+}
+
+/// A shutdown that has no patience ends the hold, and not the time that the body asked for.
+pub(crate) fn b7_a_cut_body_leaves_its_row(site: &Site) {
+    let locker = site.locker();
+    let (go_on, key) = (Barrier::new(2), site.key("k"));
+    thread::scope(|scope| {
+        let body = scope.spawn(|| until_told(&locker, &key, &go_on));
+        go_on.wait();
+        assert_eq!(locker.shutdown_blocking(Duration::ZERO).cut, 1);
+        go_on.wait();
+        let error = body.join().expect("no panic").unwrap_err();
+        assert!(error.is_lost(), "{error}");
+    });
+    until("the row is given back", || site.kept_for("k").is_some());
+}
+
+pub(crate) fn b7_the_row_outlives_its_process(site: &Site) {
+    let ttl = Duration::from_secs(1);
+    let (mut killed, mut exiting) = (site.worker_with("ttl=1"), site.worker_with("ttl=1"));
+    let start = Instant::now();
+    let min_hold = KEPT.as_millis();
+    // Long enough for some renewals, which do not bring the end nearer.
+    assert_eq!(
+        killed.ask(&format!("stay {} {min_hold}", site.key("killed"))),
+        "running"
+    );
+    assert_eq!(
+        exiting.ask(&format!("body {} {min_hold}", site.key("exited"))),
+        "done"
+    );
+    thread::sleep(ttl);
+    killed.kill();
+    exiting.kill();
+    let locker = site.locker();
+    for key in ["killed", "exited"] {
+        let guard = site.lock(&locker, key).timeout(SOON).acquire_blocking();
+        drop(guard.expect("it becomes free"));
+        assert!(start.elapsed() >= KEPT, "{key} after {:?}", start.elapsed());
+    }
+}
+
+pub(crate) fn b7_a_kick_ends_what_is_only_kept(site: &Site) {
+    let (one, other) = (
+        site.locker_of(site.config().ttl(Duration::from_secs(3))),
+        site.locker(),
+    );
+    short(&one, &site.key("k")).expect("held to the end");
+    // Of its own locker too: there is nobody who could be told to release it.
+    for locker in [&one, &other] {
+        let kicked = locker.kick_blocking(site.key("k")).expect("a kick");
+        assert_eq!(kicked.len(), 1, "{kicked:?}");
+        assert!(kicked[0].who.kept_for.is_some(), "{kicked:?}");
+        assert_eq!(locker.kick_blocking(site.key("k")).expect("a kick"), []);
+        short(locker, "k").expect("free at once");
+    }
+    other.kick_blocking(site.key("k")).expect("a kick");
+    short_reader(&one, "k").expect("held to the end");
+    let reader = site.lock(&one, "k").shared().acquire_blocking().unwrap();
+    let kicked = other.kick_blocking(site.key("k")).expect("a kick");
+    assert_eq!(
+        kicked.len(),
+        2,
+        "the kept one, and the one who runs: {kicked:?}"
+    );
+    until("the reader is told", || {
+        // It renews at a third of its ttl; by hand it is told at once.
+        reader.renew_blocking(Duration::from_secs(30)).is_err()
+    });
+    drop(reader);
+}
+
+pub(crate) fn b7_a_readers_row_keeps_writers_out_and_readers_not(site: &Site) {
+    let (one, other) = (site.locker(), site.locker());
+    let start = Instant::now();
+    short_reader(&one, &site.key("k")).expect("held to the end");
+    let reader = site
+        .lock(&other, "k")
+        .shared()
+        .timeout(0)
+        .acquire_blocking();
+    reader
+        .expect("beside it")
+        .release_blocking()
+        .expect("held to the end");
+    assert!(holder(site, &other, "k").kept_for.is_some());
+    let writer = site.lock(&other, "k").timeout(SOON).acquire_blocking();
+    drop(writer.expect("it becomes free"));
+    assert!(start.elapsed() >= KEPT, "after {:?}", start.elapsed());
+}
+
+#[db_locked(key = "{key}", timeout = 0, locker = locker)]
+fn outer(locker: &Locker, key: &str) -> Result<(), Error> {
+    short(locker, key)
+}
+
+pub(crate) fn b7_the_min_hold_of_a_nested_body_keeps_the_outer_lease(site: &Site) {
+    let locker = site.locker_of(site.config().ttl(Duration::from_secs(2)));
+    outer(&locker, &site.key("k")).expect("held to the end");
+    assert!(site.kept_for("k").is_some(), "the row stays");
+    locker.kick_blocking(site.key("k")).expect("a kick");
+}

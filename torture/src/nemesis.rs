@@ -40,7 +40,7 @@ pub fn run(orders: &Orders) -> Result<History> {
         fs::remove_dir_all(&orders.directory)?;
     }
     fs::create_dir_all(&orders.directory)?;
-    let faults = faults(orders)?;
+    let faults = faults(orders);
     let log = Log::open(&orders.directory, "nemesis")?;
     let mut site = Site::open(orders)?;
     let setting = orders.setting(site.server_version()?);
@@ -86,7 +86,7 @@ pub fn run(orders: &Orders) -> Result<History> {
 }
 
 /// The faults of a run that exist where it is made.
-fn faults(orders: &Orders) -> Result<Vec<Fault>> {
+fn faults(orders: &Orders) -> Vec<Fault> {
     let mut faults = orders.faults.clone();
     faults.retain(|fault| orders.has(*fault));
     // Downloaded once, where it is not there.
@@ -95,7 +95,7 @@ fn faults(orders: &Orders) -> Result<Vec<Fault>> {
         eprintln!("{} is left out: {error:#}", Fault::ClockJump);
         faults.retain(|fault| *fault != Fault::ClockJump);
     }
-    Ok(faults)
+    faults
 }
 
 /// What the nemesis knows.

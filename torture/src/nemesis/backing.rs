@@ -7,8 +7,8 @@ use super::pair::Pair;
 use super::{Orders, Place, Strategy};
 
 pub(super) enum Backing {
-    One(Server),
-    Pair(Pair),
+    One(Box<Server>),
+    Pair(Box<Pair>),
     Cluster(Galera),
 }
 
@@ -18,14 +18,14 @@ pub(super) const NODES: usize = 3;
 impl Backing {
     pub(super) fn start(kind: Kind, orders: &Orders) -> Result<Backing> {
         Ok(match orders.place {
-            Place::Failover => Backing::Pair(Pair::start()?),
+            Place::Failover => Backing::Pair(Box::new(Pair::start()?)),
             Place::Galera => Backing::Cluster(Galera::start()?),
             _ if orders.strategy == Strategy::Lease && kind != Kind::Postgres => {
                 // The servers of tests may forget the last second when they are killed. Rows must not; locks of sessions do.
                 let keeps = "innodb-flush-log-at-trx-commit=2";
-                Backing::One(Setup::new(kind).setting(keeps).start()?)
+                Backing::One(Box::new(Setup::new(kind).setting(keeps).start()?))
             }
-            _ => Backing::One(Server::start(kind)?),
+            _ => Backing::One(Box::new(Server::start(kind)?)),
         })
     }
 

@@ -77,8 +77,7 @@ impl Arguments {
             format!("no server {server:?}: write one of {all}")
         })?;
         let strategy = match self.strategy.as_deref() {
-            None if place.has_sessions() => Strategy::Session,
-            Some("session") if place.has_sessions() => Strategy::Session,
+            None | Some("session") if place.has_sessions() => Strategy::Session,
             Some("session") => bail!("no sessions keep locks on {}: write lease", place.name()),
             None | Some("lease") => Strategy::Lease,
             Some(other) => bail!("no strategy {other:?}: write session or lease"),

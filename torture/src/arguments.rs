@@ -10,18 +10,20 @@ use torture::nemesis::{Orders, Place, Strategy};
 use crate::histories;
 
 const USAGE: &str = "\
-usage: cargo xtask torture [--server postgres|mariadb|mysql|sqlite] [--strategy session|lease]
+usage: cargo xtask torture [--server postgres|mariadb|mysql|failover|galera|sqlite] [--strategy session|lease]
          [--minutes N | --seconds N] [--processes P] [--faults all|none|NAME,NAME,…] [--seed X]
          [--options NAME=VALUE&…] [--directory PATH]
        cargo xtask torture --short
-       cargo xtask torture check DIRECTORY";
+       cargo xtask torture check DIRECTORY
+       cargo xtask torture publish DIRECTORY…";
 
 /// The arguments of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Arguments {
     pub(crate) short: bool,
     server: String,
-    strategy: String,
+    /// `None`: sessions, where they can keep locks.
+    strategy: Option<String>,
     lasts: Duration,
     processes: usize,
     faults: String,
@@ -35,7 +37,7 @@ impl Arguments {
         let mut arguments = Arguments {
             short: false,
             server: "postgres".to_owned(),
-            strategy: "session".to_owned(),
+            strategy: None,
             lasts: Duration::from_secs(60),
             processes: 3,
             faults: "all".to_owned(),
@@ -52,7 +54,7 @@ impl Arguments {
             let value = (*words.next().with_context(|| USAGE.to_owned())?).to_owned();
             match *word {
                 "--server" => arguments.server = value,
-                "--strategy" => arguments.strategy = value,
+                "--strategy" => arguments.strategy = Some(value),
                 "--minutes" => {
                     arguments.lasts = Duration::from_secs_f64(60.0 * value.parse::<f64>()?);
                 }
@@ -71,40 +73,48 @@ impl Arguments {
     /// The orders for the nemesis.
     pub(crate) fn orders(&self) -> Result<Orders> {
         let place = Place::named(&self.server).with_context(|| {
-            let server = &self.server;
-            format!("no server {server:?}: write postgres, mariadb, mysql or sqlite")
+            let (server, all) = (&self.server, Place::ALL.map(Place::name).join(", "));
+            format!("no server {server:?}: write one of {all}")
         })?;
-        let strategy = match self.strategy.as_str() {
-            "session" => Strategy::Session,
-            "lease" => Strategy::Lease,
-            other => bail!("no strategy {other:?}: write session or lease"),
+        let strategy = match self.strategy.as_deref() {
+            None | Some("session") if place.has_sessions() => Strategy::Session,
+            Some("session") => bail!("no sessions keep locks on {}: write lease", place.name()),
+            None | Some("lease") => Strategy::Lease,
+            Some(other) => bail!("no strategy {other:?}: write session or lease"),
         };
-        let name = format!("{}-{}-{}", self.server, self.strategy, self.seed);
-        Ok(Orders {
+        let name = format!("{}-{}-{}", place.name(), strategy.name(), self.seed);
+        let mut orders = Orders {
             place,
             strategy,
             lasts: self.lasts,
             processes: self.processes,
-            faults: self.faults()?,
+            faults: Vec::new(),
             seed: self.seed,
             directory: self
                 .directory
                 .clone()
                 .unwrap_or_else(|| histories().join(name)),
             options: self.options.clone(),
-            command: self.command(),
-        })
+            command: self.command(strategy),
+        };
+        orders.faults = self.faults(&orders)?;
+        Ok(orders)
     }
 
-    fn faults(&self) -> Result<Vec<Fault>> {
+    fn faults(&self, orders: &Orders) -> Result<Vec<Fault>> {
+        let there = Fault::ALL.into_iter().filter(|fault| orders.has(*fault));
+        let there: Vec<_> = there.collect();
         match self.faults.as_str() {
-            "all" => Ok(Fault::ALL.to_vec()),
+            "all" => Ok(there),
             "none" => Ok(Vec::new()),
             names => {
                 let fault = |name: &str| {
-                    Fault::named(name).with_context(|| {
-                        let all = Fault::ALL.map(Fault::name).join(", ");
-                        format!("no fault {name:?}: write some of {all}")
+                    let known = Fault::named(name).filter(|fault| there.contains(fault));
+                    known.with_context(|| {
+                        let (place, strategy) = (orders.place.name(), orders.strategy.name());
+                        let all: Vec<_> = there.iter().map(|fault| fault.name()).collect();
+                        let all = all.join(", ");
+                        format!("no fault {name:?} on {place}, {strategy}: write some of {all}")
                     })
                 };
                 names.split(',').map(fault).collect()
@@ -112,7 +122,7 @@ impl Arguments {
         }
     }
 
-    fn command(&self) -> String {
+    fn command(&self, strategy: Strategy) -> String {
         let options = match self.options.as_str() {
             "" => String::new(),
             options => format!(" --options '{options}'"),
@@ -120,7 +130,7 @@ impl Arguments {
         format!(
             "cargo xtask torture --server {} --strategy {} --seconds {} --processes {} --faults {} --seed {}{options}",
             self.server,
-            self.strategy,
+            strategy.name(),
             self.lasts.as_secs_f64(),
             self.processes,
             self.faults,
@@ -133,7 +143,7 @@ impl Arguments {
         Arguments {
             short: false,
             server: server.to_owned(),
-            strategy: strategy.to_owned(),
+            strategy: Some(strategy.to_owned()),
             lasts,
             seed,
             ..self.clone()

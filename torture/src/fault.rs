@@ -46,11 +46,27 @@ pub enum Fault {
     TableFull,
     /// The server accepts no more connections.
     NoConnections,
+    /// The wall clock of a worker, which is wrong by hours from the start, jumps by hours.
+    ClockJump,
+    /// Another program writes to the file of `SQLite` for a third of the limit.
+    ShortWrite,
+    /// Another program writes to the file of `SQLite` for twice the limit.
+    LongWrite,
+    /// The primary is killed, and the standby takes its place behind the same name.
+    Failover,
+    /// The standby, for which every commit waits, is frozen for twice the limit.
+    FrozenStandby,
+    /// A node of the cluster is frozen until the others have excluded it.
+    FrozenNode,
+    /// A node of the cluster is killed, and joins again.
+    KilledNode,
+    /// All nodes but one are frozen until that one has lost the majority.
+    QuorumLoss,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 27] = [
         Fault::Kill,
         Fault::ShortPause,
         Fault::LongPause,
@@ -70,6 +86,14 @@ impl Fault {
         Fault::LongFreeze,
         Fault::TableFull,
         Fault::NoConnections,
+        Fault::ClockJump,
+        Fault::ShortWrite,
+        Fault::LongWrite,
+        Fault::Failover,
+        Fault::FrozenStandby,
+        Fault::FrozenNode,
+        Fault::KilledNode,
+        Fault::QuorumLoss,
     ];
 
     /// The name on the command line.
@@ -94,6 +118,14 @@ impl Fault {
             Fault::LongFreeze => "long-freeze",
             Fault::TableFull => "table-full",
             Fault::NoConnections => "no-connections",
+            Fault::ClockJump => "clock-jump",
+            Fault::ShortWrite => "short-write",
+            Fault::LongWrite => "long-write",
+            Fault::Failover => "failover",
+            Fault::FrozenStandby => "frozen-standby",
+            Fault::FrozenNode => "frozen-node",
+            Fault::KilledNode => "killed-node",
+            Fault::QuorumLoss => "quorum-loss",
         }
     }
 
@@ -112,6 +144,13 @@ impl Fault {
                 | Fault::LongFreeze
                 | Fault::TableFull
                 | Fault::NoConnections
+                | Fault::ShortWrite
+                | Fault::LongWrite
+                | Fault::Failover
+                | Fault::FrozenStandby
+                | Fault::FrozenNode
+                | Fault::KilledNode
+                | Fault::QuorumLoss
         )
     }
 
@@ -120,7 +159,12 @@ impl Fault {
     pub fn ends_sessions(self) -> bool {
         matches!(
             self,
-            Fault::EndSession | Fault::Reset | Fault::CutAnswer | Fault::Restart | Fault::Crash
+            Fault::EndSession
+                | Fault::Reset
+                | Fault::CutAnswer
+                | Fault::Restart
+                | Fault::Crash
+                | Fault::Failover
         )
     }
 
@@ -128,7 +172,7 @@ impl Fault {
     pub fn is_outage(self) -> bool {
         matches!(
             self,
-            Fault::LongStall | Fault::LongFreeze | Fault::Restart | Fault::Crash
+            Fault::LongStall | Fault::LongFreeze | Fault::Restart | Fault::Crash | Fault::Failover
         )
     }
 

@@ -45,6 +45,11 @@ fn dispatch() -> Result<bool> {
             println!("{}", report::write(directory, history, &verdict)?);
             Ok(verdict.violations.is_empty())
         }
+        ["publish", directories @ ..] => {
+            let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
+            report::publish(&workspace().join("docs/torture.md"), &directories)?;
+            Ok(true)
+        }
         rest => {
             let arguments = Arguments::parse(rest)?;
             if arguments.short {
@@ -86,5 +91,10 @@ fn work(directory: &Path, words: &[&str]) -> Result<()> {
 
 /// Where the histories of runs lie.
 fn histories() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/torture")
+    workspace().join("target/torture")
+}
+
+fn workspace() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
 }

@@ -4,150 +4,30 @@
 //! as long as that may take at most. The same seed gives the same faults in the same order, with the same aims.
 
 mod admin;
+mod backing;
+mod file;
+mod orders;
+mod pair;
 mod site;
 mod strike;
 mod workers;
 
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xtask::servers::Kind;
+use xtask::servers::FakeClock;
 
 use crate::checker::recovery;
 use crate::clock::{Moment, SECOND, now};
 use crate::fault::Fault;
 use crate::history::{Event, History, Log, Process, Reader, Setting};
+use orders::{KEYS, LIMIT};
+pub use orders::{Orders, Place, Strategy};
 use site::Site;
 pub use workers::DSN;
 use workers::Workers;
-
-/// Where the locks are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On a server of the run's own.
-    Server(Kind),
-    /// In a file of `SQLite`.
-    Sqlite,
-}
-
-/// How the locks are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// By sessions of the server.
-    Session,
-    /// As rows of a table.
-    Lease,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-pub struct Orders {
-    /// Where.
-    pub place: Place,
-    /// How.
-    pub strategy: Strategy,
-    /// For how long.
-    pub lasts: Duration,
-    /// By how many processes at a time.
-    pub processes: usize,
-    /// What is broken.
-    pub faults: Vec<Fault>,
-    /// Every choice comes from this.
-    pub seed: u64,
-    /// Where the history goes. What lies there is removed.
-    pub directory: PathBuf,
-    /// More options of the DSN, `name=value&name=value`.
-    pub options: String,
-    /// Repeats the run.
-    pub command: String,
-}
-
-/// How long the server keeps the locks of who has fallen silent, in seconds: the shortest there is.
-const LIMIT: u64 = 3;
-const HEARTBEAT: Duration = Duration::from_millis(500);
-const CONNECT: u64 = 2;
-const KEYS: u16 = 4;
-
-impl Place {
-    /// By the name on the command line.
-    pub fn named(name: &str) -> Option<Place> {
-        Some(match name {
-            "postgres" => Place::Server(Kind::Postgres),
-            "mariadb" => Place::Server(Kind::MariaDb),
-            "mysql" => Place::Server(Kind::MySql),
-            "sqlite" => Place::Sqlite,
-            _ => return None,
-        })
-    }
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Place::Server(Kind::Postgres) => "postgres",
-            Place::Server(Kind::MariaDb) => "mariadb",
-            Place::Server(Kind::MySql) => "mysql",
-            Place::Sqlite => "sqlite",
-        }
-    }
-
-    /// Whether this fault exists there.
-    pub fn has(self, fault: Fault) -> bool {
-        match self {
-            Place::Server(Kind::Postgres) => true,
-            // Named locks need no table of a fixed size.
-            Place::Server(_) => fault != Fault::TableFull,
-            Place::Sqlite => [Fault::Kill, Fault::ShortPause, Fault::LongPause].contains(&fault),
-        }
-    }
-}
-
-impl Strategy {
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::Session => "session",
-            Strategy::Lease => "lease",
-        }
-    }
-}
-
-impl Orders {
-    fn setting(&self, server: String) -> Setting {
-        Setting {
-            server,
-            strategy: self.strategy.name().to_owned(),
-            seed: self.seed,
-            keys: KEYS,
-            limit: LIMIT * SECOND,
-            heartbeat: u64::try_from(HEARTBEAT.as_nanos()).unwrap_or(SECOND),
-            connect: CONNECT * SECOND,
-            command: self.command.clone(),
-        }
-    }
-
-    /// The options of every worker's DSN.
-    fn dsn_options(&self) -> String {
-        let mut options = match self.strategy {
-            Strategy::Session => {
-                let heartbeat = HEARTBEAT.as_millis();
-                format!("limit={LIMIT}&heartbeat={heartbeat}ms&connect_timeout={CONNECT}")
-            }
-            Strategy::Lease => format!("strategy=lease&ttl={LIMIT}"),
-        };
-        if !self.options.is_empty() {
-            options = format!("{options}&{}", self.options);
-        }
-        options
-    }
-
-    /// Whether readers can hold together.
-    fn has_shared_mode(&self) -> bool {
-        self.strategy == Strategy::Lease || self.place == Place::Server(Kind::Postgres)
-    }
-}
 
 /// Runs workers and faults to the end, and gives the history.
 ///
@@ -160,11 +40,13 @@ pub fn run(orders: &Orders) -> Result<History> {
         fs::remove_dir_all(&orders.directory)?;
     }
     fs::create_dir_all(&orders.directory)?;
+    let faults = faults(orders);
     let log = Log::open(&orders.directory, "nemesis")?;
     let mut site = Site::open(orders)?;
     let setting = orders.setting(site.server_version()?);
     log.write(Event::Began(setting.clone()));
-    let mut workers = Workers::new(orders, &log);
+    let clocks = faults.contains(&Fault::ClockJump);
+    let mut workers = Workers::new(orders, &log, clocks);
     for slot in 0..orders.processes {
         workers.start(slot, &site)?;
     }
@@ -182,8 +64,7 @@ pub fn run(orders: &Orders) -> Result<History> {
     let mut deck = Vec::new();
     while Instant::now() < end {
         if deck.is_empty() {
-            deck.clone_from(&orders.faults);
-            deck.retain(|fault| orders.place.has(*fault));
+            deck.clone_from(&faults);
             nemesis.rng.shuffle(&mut deck);
         }
         let Some(fault) = deck.pop() else {
@@ -191,6 +72,7 @@ pub fn run(orders: &Orders) -> Result<History> {
             continue;
         };
         nemesis.strike(fault, &mut site, &mut workers)?;
+        site.complete()?;
         nemesis.wait_until_taken(now())?;
         thread::sleep(Duration::from_millis(nemesis.rng.u64(100..500)));
     }
@@ -201,6 +83,19 @@ pub fn run(orders: &Orders) -> Result<History> {
     drop(site);
     let mut reader = Reader::new(&orders.directory);
     Ok(reader.poll()?.clone())
+}
+
+/// The faults of a run that exist where it is made.
+fn faults(orders: &Orders) -> Vec<Fault> {
+    let mut faults = orders.faults.clone();
+    faults.retain(|fault| orders.has(*fault));
+    // Downloaded once, where it is not there.
+    let clock = faults.contains(&Fault::ClockJump);
+    if let Some(error) = clock.then(|| FakeClock::ahead(0).err()).flatten() {
+        eprintln!("{} is left out: {error:#}", Fault::ClockJump);
+        faults.retain(|fault| *fault != Fault::ClockJump);
+    }
+    faults
 }
 
 /// What the nemesis knows.

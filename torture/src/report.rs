@@ -1,5 +1,6 @@
 //! What a run has shown, for people: a table, a picture, and where the promise was broken.
 
+mod publish;
 mod timeline;
 
 use std::fmt::Write;
@@ -7,6 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+
+pub use publish::{Summary, publish};
 
 use crate::checker::{Verdict, Violation, seconds};
 use crate::clock::{MILLISECOND, Moment, SECOND};
@@ -18,7 +21,7 @@ const SHOWN: usize = 3;
 /// How many lines of the history are shown of one violation.
 const LINES: usize = 60;
 
-/// Writes `report.txt` and `timeline.svg` beside the history, and gives the text.
+/// Writes `report.txt`, `figures.json` and `timeline.svg` beside the history, and gives the text.
 ///
 /// # Errors
 ///
@@ -26,6 +29,7 @@ const LINES: usize = 60;
 pub fn write(directory: &Path, history: &History, verdict: &Verdict) -> Result<String> {
     let text = text(directory, history, verdict);
     fs::write(directory.join("report.txt"), &text)?;
+    Summary::of(verdict).leave(directory)?;
     fs::write(directory.join("timeline.svg"), timeline::draw(verdict))?;
     Ok(text)
 }

@@ -152,6 +152,42 @@ fn an_end_of_another_session_excuses_nothing() {
     forge.breaks(Property::Exclusion);
 }
 
+/// A hold that goes on for a moment after another began, on whatever side of a fault.
+fn overlap(forge: &mut Forge, fault: Fault) {
+    forge.fault(0, fault, None, 20, 2000);
+    forge.acquired(0, 1, 0, Mode::Exclusive, 10);
+    forge.step(0, 1, 1900, true);
+    forge.hold(1, 1, 0, Mode::Exclusive, 1850, 1950);
+}
+
+#[test]
+fn a_failover_ends_sessions_and_no_lease() {
+    let mut sessions = Forge::new(1);
+    overlap(&mut sessions, Fault::Failover);
+    assert_eq!(sessions.is_accepted().figures.overlaps, 1);
+    let mut leases = Forge::new(1).of_leases();
+    overlap(&mut leases, Fault::Failover);
+    leases.breaks(Property::Exclusion);
+}
+
+#[test]
+fn no_wrong_clock_no_writer_and_no_lost_node_excuses_two_holders() {
+    for fault in [
+        Fault::ClockJump,
+        Fault::ShortWrite,
+        Fault::LongWrite,
+        Fault::FrozenStandby,
+        Fault::FrozenNode,
+        Fault::KilledNode,
+        Fault::QuorumLoss,
+    ] {
+        for mut forge in [Forge::new(1), Forge::new(1).of_leases()] {
+            overlap(&mut forge, fault);
+            forge.breaks(Property::Exclusion);
+        }
+    }
+}
+
 #[test]
 fn silence_excuses_nothing() {
     let mut forge = Forge::new(1);

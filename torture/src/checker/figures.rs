@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::exclusion::Excused;
 use super::recovery::taken_after;
 use super::{End, Request, Scene, Window};
@@ -10,7 +12,7 @@ use crate::fault::Fault;
 use crate::history::{FailureKind, Mode};
 
 /// The figures of a run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// How long the run was.
     pub lasted: Moment,
@@ -45,7 +47,7 @@ pub struct Figures {
 }
 
 /// The figures of one kind of fault.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct OfFault {
     /// How often.
     pub count: usize,

@@ -38,6 +38,11 @@ impl Admin {
         Ok(Admin { kind, url, runtime })
     }
 
+    /// Asks the server behind this URL from now on.
+    pub(super) fn goes_to(&mut self, url: String) {
+        self.url = url;
+    }
+
     pub(super) fn ask(&mut self, sql: &str) -> Result<Vec<Row>> {
         let mut connection = self.connect()?;
         let rows = self.ask_on(&mut connection, sql);
@@ -174,11 +179,15 @@ impl Admin {
         )?;
         let counts = rows.first().context("a row of counts")?;
         let names = ["advisory locks", "waiters"];
-        let counted = |(name, count): (&str, &Option<String>)| {
-            let count = count.as_deref().context("a count")?.parse()?;
-            Ok((name.to_owned(), count))
-        };
+        let counted =
+            |(name, text): (&str, &Option<String>)| Ok((name.to_owned(), count(text.as_ref())?));
         names.into_iter().zip(counts).map(counted).collect()
+    }
+
+    /// How many keys have a holder in the table of leases.
+    pub(super) fn held(&mut self) -> Result<usize> {
+        let rows = self.ask(HELD)?;
+        count(rows.first().and_then(|row| row.first()?.as_ref()))
     }
 
     /// How many sessions the server has of the workers.
@@ -195,6 +204,14 @@ impl Admin {
         });
         Ok(ours.count())
     }
+}
+
+/// Counts the leases that somebody holds, or has left without a release.
+pub(super) const HELD: &str =
+    "SELECT count(*) FROM dlock_lease WHERE owner <> '' OR readers <> '{}'";
+
+fn count(text: Option<&String>) -> Result<usize> {
+    Ok(text.context("a count")?.parse()?)
 }
 
 fn text(value: Value) -> Option<String> {

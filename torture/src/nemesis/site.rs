@@ -1,16 +1,17 @@
 //! Where the locks are kept, and the networks that lead there.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dlock::{Config, Locker};
 use xtask::proxy::Proxy;
-use xtask::servers::{self, Kind, Server, USER};
+use xtask::servers::USER;
 
 use super::admin::Admin;
-use super::{KEYS, LIMIT, Orders, Place, Strategy};
+use super::backing::Backing;
+use super::file::File;
+use super::{KEYS, LIMIT, Orders, Strategy};
 use crate::checker::recovery;
 use crate::clock::SECOND;
 use crate::history::Process;
@@ -18,52 +19,57 @@ use crate::worker::key;
 
 /// Where the locks are kept.
 pub(super) enum Site {
-    /// A server, and a network for each slot.
-    Server(Box<Networked>),
+    /// Servers, and a network for each slot.
+    Servers(Box<Networked>),
     /// A file.
-    File(PathBuf),
+    File(File),
 }
 
-/// A server and its networks.
+/// Servers and the networks that lead to them.
 pub(super) struct Networked {
-    pub(super) server: Server,
+    pub(super) backing: Backing,
     pub(super) proxies: Vec<Proxy>,
-    pub(super) admin: Admin,
+    admins: Vec<Admin>,
 }
 
 impl Site {
     pub(super) fn open(orders: &Orders) -> Result<Site> {
-        let kind = match orders.place {
-            Place::Sqlite => return Ok(Site::File(orders.directory.join("locks.db"))),
-            Place::Server(kind) => kind,
+        let Some(kind) = orders.place.kind() else {
+            return Ok(Site::File(File(orders.directory.join("locks.db"))));
         };
-        let server = Server::start(kind)?;
-        let proxies = (0..orders.processes).map(|_| Proxy::start(server.address()));
+        let backing = Backing::start(kind, orders)?;
+        let proxies = (0..orders.processes).map(|slot| Proxy::start(backing.of(slot).address()));
         let proxies = proxies.collect::<Result<_>>()?;
-        let mut admin = Admin::new(kind, server.admin_url())?;
-        if orders.strategy == Strategy::Lease && kind != Kind::Postgres {
-            // The servers of tests may forget the last second when they are killed. Rows must not; locks of sessions do.
-            admin.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 2")?;
-        }
-        Ok(Site::Server(Box::new(Networked {
-            server,
+        let admins =
+            (0..backing.count()).map(|node| Admin::new(kind, backing.of(node).admin_url()));
+        let admins = admins.collect::<Result<_>>()?;
+        Ok(Site::Servers(Box::new(Networked {
+            backing,
             proxies,
-            admin,
+            admins,
         })))
     }
 
-    /// The server with its networks, where there is one.
+    /// The servers with their networks, where there are any.
     pub(super) fn networked(&mut self) -> Result<&mut Networked> {
         match self {
-            Site::Server(networked) => Ok(networked),
+            Site::Servers(networked) => Ok(networked),
             Site::File(_) => anyhow::bail!("a file has no network to break"),
+        }
+    }
+
+    /// The file, where there is one.
+    pub(super) fn file(&self) -> Result<&File> {
+        match self {
+            Site::File(file) => Ok(file),
+            Site::Servers(_) => anyhow::bail!("a server's files are its own"),
         }
     }
 
     pub(super) fn server_version(&self) -> Result<String> {
         match self {
-            Site::Server(networked) => servers::version(&networked.server.url()),
-            Site::File(_) => Ok("SQLite".to_owned()),
+            Site::Servers(networked) => networked.backing.version(),
+            Site::File(_) => Ok(format!("SQLite {}", rusqlite::version())),
         }
     }
 
@@ -71,13 +77,23 @@ impl Site {
     pub(super) fn dsn(&self, process: Process, orders: &Orders) -> String {
         let options = orders.dsn_options();
         match self {
-            Site::Server(networked) => {
-                let url = networked.server.url();
+            Site::Servers(networked) => {
+                let url = networked.backing.of(process.slot).url();
                 let url = networked.proxies[process.slot].url(&url);
                 format!("{url}?{options}&application_name=torture-{process}")
             }
-            Site::File(path) => format!("sqlite:{}?{options}", path.display()),
+            Site::File(file) => format!("sqlite:{}?{options}", file.0.display()),
         }
+    }
+
+    /// Replaces what a fault has used up.
+    pub(super) fn complete(&mut self) -> Result<()> {
+        if let Site::Servers(networked) = self
+            && let Backing::Pair(pair) = &mut networked.backing
+        {
+            pair.complete()?;
+        }
+        Ok(())
     }
 
     /// What is still there when every worker has left. What dead connections have left may stay for as long as the limit:
@@ -85,8 +101,8 @@ impl Site {
     /// given such connections up: one that was cut off before its limit could be set has none, and holds nothing.
     pub(super) fn what_is_left(&mut self, orders: &Orders) -> Result<Vec<(String, usize)>> {
         let mut left = Vec::new();
-        if let Site::Server(networked) = self {
-            let admin = &mut networked.admin;
+        if let Site::Servers(networked) = self {
+            let admin = networked.admin(0);
             left = until(|| {
                 let locks = admin.locks()?;
                 let none = locks.iter().all(|(_, count)| *count == 0);
@@ -97,13 +113,20 @@ impl Site {
             "keys that nobody can take".to_owned(),
             self.untakeable(orders)?,
         ));
-        if let Site::Server(networked) = self {
+        if orders.strategy == Strategy::Lease {
+            let held = match self {
+                Site::Servers(networked) => networked.admin(0).held()?,
+                Site::File(file) => file.held()?,
+            };
+            left.push(("rows with a holder".to_owned(), held));
+        }
+        if let Site::Servers(networked) = self {
             for proxy in &networked.proxies {
                 proxy.cut();
             }
-            let admin = &mut networked.admin;
+            let admins = &mut networked.admins;
             let sessions = until(|| {
-                let sessions = admin.sessions()?;
+                let sessions = admins.iter_mut().map(Admin::sessions).sum::<Result<_>>()?;
                 Ok((sessions == 0, sessions))
             })?;
             left.push(("sessions".to_owned(), sessions));
@@ -115,8 +138,8 @@ impl Site {
     fn untakeable(&self, orders: &Orders) -> Result<usize> {
         let options = orders.dsn_options();
         let direct = match self {
-            Site::Server(networked) => format!("{}?{options}", networked.server.url()),
-            Site::File(path) => format!("sqlite:{}?{options}", path.display()),
+            Site::Servers(networked) => format!("{}?{options}", networked.backing.of(0).url()),
+            Site::File(file) => format!("sqlite:{}?{options}", file.0.display()),
         };
         let locker = Locker::connect_blocking(Config::from_dsn(&direct)?)
             .context("nobody can connect when every worker has left")?;
@@ -131,6 +154,26 @@ impl Site {
         }
         locker.shutdown_blocking(Duration::from_secs(5));
         Ok(untakeable)
+    }
+}
+
+impl Networked {
+    /// The administrator of the server that the worker of a slot talks to.
+    pub(super) fn admin(&mut self, slot: usize) -> &mut Admin {
+        let count = self.admins.len();
+        &mut self.admins[slot % count]
+    }
+
+    /// Kills the primary, and leads everybody to the standby.
+    pub(super) fn fail_over(&mut self) -> Result<()> {
+        let pair = self.backing.pair()?;
+        let address = pair.fail_over()?;
+        let url = pair.primary().admin_url();
+        for proxy in &mut self.proxies {
+            proxy.lead_to(address)?;
+        }
+        self.admin(0).goes_to(url);
+        Ok(())
     }
 }
 

@@ -3,9 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::process::Signal;
 
+use super::backing::NODES;
 use super::site::{Networked, Site};
 use super::workers::Workers;
 use super::{LIMIT, Nemesis};
@@ -69,6 +70,12 @@ impl Nemesis<'_> {
                 sleep((LIMIT_TIME + past_the_limit).saturating_sub(began.elapsed()));
                 workers.signal(slot, Signal::CONT);
             }
+            Fault::ClockJump => workers.set_clock(slot, wrong(&mut self.rng))?,
+            Fault::ShortWrite => site.file()?.write_for(short())?,
+            Fault::LongWrite => site.file()?.write_for(long())?,
+            Fault::FrozenNode | Fault::KilledNode | Fault::QuorumLoss => {
+                self.strike_cluster(fault, site.networked()?)?;
+            }
             other => self.strike_network(other, slot, site.networked()?)?,
         }
         self.log.write(Event::FaultEnded { number });
@@ -126,38 +133,94 @@ impl Nemesis<'_> {
                 // One, or several.
                 ports.truncate(self.rng.usize(1..4));
                 for port in ports {
-                    site.admin.end_session(port)?;
+                    site.admin(slot).end_session(port)?;
                 }
             }
-            Fault::Restart => site.server.restart()?,
-            Fault::Crash => {
-                site.server.kill()?;
-                sleep(MOMENT / 4);
-                site.server.start_again()?;
-            }
-            Fault::ShortFreeze | Fault::LongFreeze => {
-                site.server.freeze()?;
-                sleep(if fault == Fault::ShortFreeze {
-                    short()
-                } else {
-                    long()
-                });
-                site.server.thaw()?;
+            Fault::NoConnections => {
+                let connection = site.admin(0).refuse_connections()?;
+                sleep(MOMENT);
+                site.admin(0).let_connections_in(connection)?;
             }
             Fault::TableFull => {
-                let connection = site.admin.fill_lock_table()?;
+                let connection = site.admin(0).fill_lock_table()?;
                 sleep(MOMENT);
-                site.admin.close(connection);
+                site.admin(0).close(connection);
             }
-            Fault::NoConnections => {
-                let connection = site.admin.refuse_connections()?;
-                sleep(MOMENT);
-                site.admin.let_connections_in(connection)?;
-            }
-            Fault::Kill | Fault::ShortPause | Fault::LongPause | Fault::LateThenPaused => {}
+            other => strike_server(other, site)?,
         }
         Ok(())
     }
+
+    fn strike_cluster(&mut self, fault: Fault, site: &mut Networked) -> Result<()> {
+        let cluster = site.backing.cluster()?;
+        let first = self.rng.usize(0..NODES);
+        let [one, two, three] = [first, (first + 1) % NODES, (first + 2) % NODES];
+        match fault {
+            Fault::FrozenNode => {
+                cluster.freeze(one)?;
+                cluster.wait_for_size(two, NODES - 1)?;
+                sleep(MOMENT);
+                cluster.thaw(one)?;
+            }
+            Fault::KilledNode => {
+                cluster.kill(one)?;
+                cluster.wait_for_size(two, NODES - 1)?;
+                sleep(MOMENT);
+                cluster.start_again(one)?;
+            }
+            _ => {
+                cluster.freeze(one)?;
+                cluster.freeze(two)?;
+                cluster.wait_for_quorum_loss(three)?;
+                sleep(MOMENT);
+                cluster.thaw(one)?;
+                cluster.thaw(two)?;
+            }
+        }
+        for node in 0..NODES {
+            cluster.wait_for_size(node, NODES)?;
+            cluster.wait_until_synced(node)?;
+        }
+        Ok(())
+    }
+}
+
+/// Breaks the server itself.
+fn strike_server(fault: Fault, site: &mut Networked) -> Result<()> {
+    match fault {
+        Fault::Restart => site.backing.one()?.restart()?,
+        Fault::Crash => {
+            let server = site.backing.one()?;
+            server.kill()?;
+            sleep(MOMENT / 4);
+            server.start_again()?;
+        }
+        Fault::ShortFreeze | Fault::LongFreeze => {
+            let server = site.backing.one()?;
+            server.freeze()?;
+            sleep(if fault == Fault::ShortFreeze {
+                short()
+            } else {
+                long()
+            });
+            server.thaw()?;
+        }
+        Fault::Failover => site.fail_over()?,
+        Fault::FrozenStandby => {
+            let standby = site.backing.pair()?.standby()?;
+            standby.freeze()?;
+            sleep(long());
+            standby.thaw()?;
+        }
+        other => bail!("{other} is brought about elsewhere"),
+    }
+    Ok(())
+}
+
+/// How many seconds a worker's clock is wrong by: so few hours that no two clocks differ by a day.
+pub(super) fn wrong(rng: &mut fastrand::Rng) -> i64 {
+    let hours = 11 * 3600;
+    rng.i64(-hours..=hours)
 }
 
 fn pause(workers: &Workers<'_>, slot: usize, lasts: Duration) {

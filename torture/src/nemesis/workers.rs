@@ -1,13 +1,17 @@
 //! The worker processes, from the outside.
 
+use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use xtask::servers::FakeClock;
 
+use super::strike::wrong;
 use super::{KEYS, Orders, Site};
 use crate::history::{Event, Log, Process};
 use crate::worker::{CALM, CLING};
@@ -22,6 +26,8 @@ pub const DSN: &str = "DLOCK_TORTURE_DSN";
 pub(super) struct Workers<'a> {
     orders: &'a Orders,
     log: &'a Log,
+    /// Whether each worker has a wall clock of its own, which is wrong.
+    clocks: bool,
     all: Vec<Worker>,
 }
 
@@ -31,10 +37,11 @@ struct Worker {
 }
 
 impl<'a> Workers<'a> {
-    pub(super) fn new(orders: &'a Orders, log: &'a Log) -> Workers<'a> {
+    pub(super) fn new(orders: &'a Orders, log: &'a Log, clocks: bool) -> Workers<'a> {
         Workers {
             orders,
             log,
+            clocks,
             all: Vec::new(),
         }
     }
@@ -49,7 +56,8 @@ impl<'a> Workers<'a> {
     fn spawn(&self, process: Process, site: &Site) -> Result<Worker> {
         let orders = self.orders;
         // The same program, also when another was built in its place meanwhile.
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("worker")
             .arg(&orders.directory)
             .args([process.slot, process.life].map(|number| number.to_string()))
@@ -57,11 +65,28 @@ impl<'a> Workers<'a> {
             .arg(KEYS.to_string())
             .arg(orders.has_shared_mode().to_string())
             .env(DSN, site.dsn(process, orders))
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("cannot start a worker")?;
+            .stdin(Stdio::piped());
+        if self.clocks {
+            let seed = orders.seed.wrapping_add(process.slot as u64);
+            let ahead = wrong(&mut fastrand::Rng::with_seed(seed));
+            let place = self.clock(process.slot);
+            fs::create_dir_all(&place)?;
+            // The next worker of the slot finds the clock as the last one has left it.
+            FakeClock::ahead(ahead)?.show_by_file(&mut command, &place)?;
+        }
+        let child = command.spawn().context("cannot start a worker")?;
         self.log.write(Event::Started(process));
         Ok(Worker { process, child })
+    }
+
+    /// Where the clock of a slot is set.
+    fn clock(&self, slot: usize) -> PathBuf {
+        self.orders.directory.join(format!("clock-{slot}"))
+    }
+
+    /// Sets the clock of a slot, and returns when its worker sees it.
+    pub(super) fn set_clock(&self, slot: usize, seconds_ahead: i64) -> Result<()> {
+        FakeClock::change(&self.clock(slot), seconds_ahead)
     }
 
     pub(super) fn slots(&self) -> usize {

@@ -47,6 +47,16 @@ impl Forge {
         forge
     }
 
+    /// The locks are leases.
+    pub(crate) fn of_leases(mut self) -> Forge {
+        for record in &mut self.history.nemesis {
+            if let Event::Began(setting) = &mut record.event {
+                "lease".clone_into(&mut setting.strategy);
+            }
+        }
+        self
+    }
+
     fn nemesis(&mut self, at: u64, event: Event) {
         let at = START + at * MILLISECOND;
         self.history.nemesis.push(Record { at, event });

@@ -50,8 +50,14 @@ impl FakeClock {
         command.env("FAKETIME", offset(self.seconds_ahead));
     }
 
-    /// Shows the time that a file in `run` says, so that it can change; the library lies where everybody reaches it.
-    pub(crate) fn show_by_file(&self, command: &mut Command, run: &Path) -> Result<()> {
+    /// Shows the time that a file in the directory `run` says, so that it can [change](Self::change), also to the next
+    /// process that is started so.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written.
+    pub fn show_by_file(&self, command: &mut Command, run: &Path) -> Result<()> {
+        // Where everybody reaches it.
         let library = run.join("libfaketime.so");
         if !library.exists() {
             fs::copy(&self.library, &library)?;
@@ -62,6 +68,18 @@ impl FakeClock {
             .env("FAKETIME_TIMESTAMP_FILE", run.join(FILE))
             // Read at each look at the clock, the file would cost MySQL a minute at its start.
             .env("FAKETIME_CACHE_DURATION", CACHED.as_secs().to_string());
+        Ok(())
+    }
+
+    /// Changes the time that processes are shown by a file in `run`, and returns when they see it: after two seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written.
+    pub fn change(run: &Path, seconds_ahead: i64) -> Result<()> {
+        set(run, seconds_ahead)?;
+        // And as much again: it counts whole seconds.
+        thread::sleep(CACHED * 2);
         Ok(())
     }
 
@@ -79,14 +97,6 @@ const CACHED: Duration = Duration::from_secs(1);
 
 /// The file with the offset, in the server's private directory.
 const FILE: &str = "clock";
-
-/// Changes the time that [`FakeClock::show_by_file`] shows, and waits until it does.
-pub(crate) fn change(run: &Path, seconds_ahead: i64) -> Result<()> {
-    set(run, seconds_ahead)?;
-    // And as much again: it counts whole seconds.
-    thread::sleep(CACHED * 2);
-    Ok(())
-}
 
 fn set(run: &Path, seconds_ahead: i64) -> Result<()> {
     let new = run.join("clock.new");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::{
-    Kind, USER, ask, clock,
+    FakeClock, Kind, USER, ask,
     daemon::{self, Daemon, PATIENCE},
     launch::{self, Site},
     place,
@@ -259,7 +259,7 @@ impl Server {
         if self.plan.clock.is_none() {
             bail!("this {} shows the machine's own clock", self.kind);
         }
-        clock::change(&self.site.run, seconds_ahead)
+        FakeClock::change(&self.site.run, seconds_ahead)
     }
 
     pub(crate) fn data(&self) -> &Path {

@@ -57,7 +57,11 @@ impl Server {
     }
 
     /// Waits until the server answers a question of the administrator so.
-    pub(crate) fn until(&self, sql: &str, expected: &str) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When that takes more than a minute.
+    pub fn until(&self, sql: &str, expected: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let told = ask::value(&self.admin_url(), sql);

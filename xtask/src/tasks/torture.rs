@@ -1,30 +1,32 @@
 //! `cargo xtask torture`: runs the program of the package `torture`, which breaks everything around the locks.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 
 use super::command::{Interrupt, cargo};
 
-/// Ways to break the library, and the run in which each is noticed: faults, seconds, and options of the DSN.
-const SABOTAGES: [(&str, &str, &str, &str); 6] = [
-    // The look whether a wait that has timed out was granted all the same is left out.
-    ("believed-time-out", "delay,split", "40", ""),
+/// Ways to break the library, and the run in which each is noticed: faults, seconds, processes, and options of the DSN.
+const SABOTAGES: [(&str, &str, &str, &str, &str); 6] = [
+    // The look whether a wait that has timed out was granted all the same is left out. It takes many who wait for one of them
+    // to time out in the moment of its grant.
+    ("believed-time-out", "delay,split", "60", "6", ""),
     // Validity counts from the answer, and not from the sending.
-    ("validity-from-answer", "late-then-paused", "60", ""),
+    ("validity-from-answer", "late-then-paused", "60", "3", ""),
     // A release says that all is well although the hold was lost.
-    ("release-unowned", "long-stall,half-open", "20", ""),
+    ("release-unowned", "long-stall,half-open", "20", "3", ""),
     // The wait of a caller who has gone is not ended on the server.
-    ("forgotten-wait", "delay,split", "20", ""),
+    ("forgotten-wait", "delay,split", "20", "3", ""),
     // A lost hold is handed to the next in line.
     (
         "lost-hand-over",
         "long-stall",
         "25",
+        "3",
         "hand_over=60&hand_over_time=10",
     ),
     // A hold never grows too old.
-    ("no-validity", "long-pause", "20", ""),
+    ("no-validity", "long-pause", "20", "3", ""),
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
@@ -68,8 +70,10 @@ fn sabotage(interrupt: &Interrupt) -> Result<ExitCode> {
         bail!("the sabotaged library does not build");
     }
     let mut unnoticed = Vec::new();
-    for (name, faults, seconds, options) in SABOTAGES {
+    let mut times = Vec::new();
+    for (name, faults, seconds, processes, options) in SABOTAGES {
         println!("\n== {name}");
+        let start = Instant::now();
         let mut command = std::process::Command::new(target.join("debug/torture"));
         command
             .args(["--server", "postgres", "--seed", "5"])
@@ -78,6 +82,8 @@ fn sabotage(interrupt: &Interrupt) -> Result<ExitCode> {
                 faults,
                 "--seconds",
                 seconds,
+                "--processes",
+                processes,
                 "--options",
                 options,
             ])
@@ -91,6 +97,11 @@ fn sabotage(interrupt: &Interrupt) -> Result<ExitCode> {
             Some(0) => unnoticed.push(name),
             _ => bail!("the run with {name} failed ({status})"),
         }
+        times.push((name, start.elapsed()));
+    }
+    println!();
+    for (name, time) in times {
+        println!("{:7.1} s  {name}", time.as_secs_f32());
     }
     if !unnoticed.is_empty() {
         bail!("not noticed: {}", unnoticed.join(", "));

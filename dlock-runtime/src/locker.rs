@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 
 use crate::backend::{self, Opened};
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Strategy};
 use crate::config::Config;
-use crate::error::{Error, InitError};
+use crate::error::{Error, InitError, unsupported};
 use crate::global;
 use crate::io::Io;
-use crate::key::Key;
+use crate::key::{Key, Mode};
 use crate::listing::{LockInfo, Party};
 use crate::lock::Lock;
 use crate::observer::Watch;
@@ -342,6 +342,26 @@ impl Locker {
 
     pub(crate) fn namespace(&self) -> &str {
         self.inner.config.get_namespace()
+    }
+
+    /// Whether a lock is to be asked for with a token. Leases have one unasked.
+    pub(crate) fn fences(&self, asked: Option<bool>, mode: Mode) -> Result<bool, Error> {
+        let config = &self.inner.config;
+        match self.capabilities().strategy {
+            // Nobody else is excluded, so there is nothing to fence; what checks tokens refuses.
+            _ if !config.is_enabled() => Ok(false),
+            Strategy::Lease => Ok(false),
+            Strategy::Memory => Ok(asked.unwrap_or(config.is_fencing())),
+            // A token tells a holder from those before it. Readers hold at the same time: the newest one's token would turn
+            // the others away.
+            Strategy::Session if mode == Mode::Shared && asked == Some(true) => Err(unsupported(
+                "fencing = true on a shared session lock".to_owned(),
+                "take it exclusively, leave fencing out, or use strategy=lease",
+            )),
+            Strategy::Session => {
+                Ok(mode == Mode::Exclusive && asked.unwrap_or(config.is_fencing()))
+            }
+        }
     }
 
     /// The scheme of locks that name none of their own.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
-use crate::error::{Error, InvalidKey, WouldDeadlock};
+use crate::backend::Want;
+use crate::error::{Error, InvalidKey, Unsupported, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
 use crate::hold::renew_all;
 use crate::key::{Key, KeyText, Mode, ServerKey};
@@ -43,6 +44,8 @@ pub(crate) struct Manner {
     pub(crate) parks: bool,
     /// How long a lease is to last, other than the configuration says.
     pub(crate) ttl: Option<Duration>,
+    /// Whether each lock is to come with a fencing token that the strategy gives to who asks.
+    pub(crate) fenced: bool,
 }
 
 /// A lock that was taken.
@@ -135,10 +138,17 @@ impl Taking {
                 let turn = ServerKey::Turn(frame.id, position);
                 (frame, position, turn)
             });
+            if let Some((frame, position, _)) = &turn {
+                self.check_token(frame, *position)?;
+            }
             let admission = self.queue.join(&Request {
                 key: &wanted.key,
                 name: turn.as_ref().map_or(&wanted.name, |(_, _, turn)| turn),
-                mode: self.manner.mode,
+                want: Want {
+                    mode: self.manner.mode,
+                    // The token of a turn is the one of the hold around it.
+                    fenced: self.manner.fenced && turn.is_none(),
+                },
                 patience: self.manner.patience,
                 name_holder: self.manner.name_holder,
                 turn: turn
@@ -208,6 +218,21 @@ impl Taking {
             _ if one_try => Ok(None),
             Some(_) => deadlock(NOT_REENTRANT),
             None => deadlock(IN_BODY),
+        }
+    }
+
+    /// A body that needs a token does not run under a hold that has none.
+    fn check_token(&self, frame: &Frame, position: usize) -> Result<(), Error> {
+        let around = frame.locks.get(position);
+        match around.filter(|around| self.manner.fenced && around.vitality.token().is_none()) {
+            None => Ok(()),
+            Some(around) => Err(Error::Unsupported(Arc::new(Unsupported {
+                what: format!(
+                    "fencing = true under the lock {:?} of a body that this call belongs to, which has no token",
+                    &*around.key
+                ),
+                remedy: "give that body fencing = true too".to_owned(),
+            }))),
         }
     }
 
@@ -283,6 +308,7 @@ mod tests {
             reentrant: true,
             parks: false,
             ttl: None,
+            fenced: false,
         };
         let keys = keys.iter().map(|key| (*key).into()).collect();
         let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lease;
 use super::query::Query;
-use crate::config::LeaseOptions;
+use crate::config::{LeaseOptions, TABLE_RULE, TableName};
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::scheme::KeyScheme;
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
     pub(crate) key_scheme: Option<KeyScheme>,
+    pub(crate) fencing: Option<bool>,
+    pub(crate) fencing_table: Option<String>,
     pub(crate) lease: LeaseOptions,
 }
 
@@ -44,6 +46,8 @@ impl Options {
         "strategy",
         "allow",
         "key_scheme",
+        "fencing",
+        "fencing_table",
     ];
 
     /// The options that leases take besides, for messages.
@@ -57,10 +61,11 @@ impl Options {
         "connect_timeout",
         "application_name",
         "strategy",
+        "fencing",
     ];
 
     /// The options that have an effect without a server.
-    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace"]];
+    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace", "fencing"]];
 
     /// Takes the options that every server has.
     pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
@@ -76,6 +81,7 @@ impl Options {
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
+            fencing_table: query.take_as(&["fencing_table"], TABLE_RULE, table)?,
             ..Options::of_memory(query)?
         };
         lease::check(&options)?;
@@ -98,6 +104,7 @@ impl Options {
         Ok(Options {
             timeout: query.take_as(&["timeout"], TIMEOUT, timeout)?,
             namespace: query.take(&["namespace"])?,
+            fencing: query.take_as(&["fencing"], "true or false", switch)?,
             ..Options::default()
         })
     }
@@ -117,6 +124,19 @@ fn schemes() -> String {
         "one of {} (a prefix for with-advisory-lock follows after a colon)",
         KeyScheme::NAMES.join(", ")
     )
+}
+
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The name of a table.
+pub(super) fn table(text: &str) -> Option<String> {
+    TableName::parse(text).map(|_| text.to_owned())
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
 use super::frame::Locked;
-use crate::error::{Error, Unsupported};
+use crate::error::{Error, unsupported};
 use crate::key::KeyText;
 use crate::queue::lost;
 
@@ -56,11 +56,4 @@ pub(crate) fn renew_all<'a>(
         }
         result
     }
-}
-
-fn unsupported(what: String, remedy: &str) -> Error {
-    Error::Unsupported(Arc::new(Unsupported {
-        what,
-        remedy: remedy.to_owned(),
-    }))
 }

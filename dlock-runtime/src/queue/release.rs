@@ -6,7 +6,7 @@ use futures_channel::oneshot;
 
 use super::line::LetGo;
 use super::{Leaving, Queue};
-use crate::backend::{GivenBack, Hold};
+use crate::backend::{GivenBack, Hold, Want};
 use crate::key::ServerKey;
 
 /// What a release is told that finds nothing to release.
@@ -46,7 +46,11 @@ impl Queue {
                     let vitality = hold.vitality.clone();
                     // It stood a moment ago. Under the mutex: the next holder's grant is reported behind the release.
                     self.watch_release(Some(id), &Ok(()));
-                    self.hand_out(table, key, mode, hold, stretch);
+                    let want = Want {
+                        mode,
+                        fenced: false,
+                    };
+                    self.hand_out(table, key, want, hold, stretch);
                     return Leaving::done(vitality.lost().map_or(Ok(()), Err));
                 }
                 drop(table);

@@ -116,17 +116,25 @@ fn io() -> Arc<Io> {
 
 fn ask(queue: &Arc<Queue>, mode: Mode, patience: Patience) -> Result<Admission, Error> {
     queue.join(&Request {
-        mode,
+        want: plain(mode),
         patience,
         ..request(&Key::new("key").expect("a good key"), &name())
     })
+}
+
+/// Without a token.
+fn plain(mode: Mode) -> Want {
+    Want {
+        mode,
+        fenced: false,
+    }
 }
 
 fn request<'a>(key: &'a Key, name: &'a ServerKey) -> Request<'a> {
     Request {
         key,
         name,
-        mode: Mode::Exclusive,
+        want: plain(Mode::Exclusive),
         patience: Patience::Forever,
         name_holder: false,
         turn: None,

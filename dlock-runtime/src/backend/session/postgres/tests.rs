@@ -49,6 +49,7 @@ fn settings() -> SessionSettings {
         namespace: "driver tests".into(),
         application_name: "dlock driver tests".into(),
         allowed: crate::hazard::Hazards::default(),
+        fencing_table: crate::config::TableName::of_fences(),
     }
 }
 

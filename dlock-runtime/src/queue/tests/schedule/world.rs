@@ -116,7 +116,7 @@ struct View {
     held: Option<(Mode, Arc<Vitality>)>,
     taking: Option<Arc<Errand>>,
     giving_back: bool,
-    first: Option<Mode>,
+    first: Option<Want>,
 }
 
 pub(super) struct World<'a> {
@@ -134,6 +134,9 @@ pub(super) struct World<'a> {
     holders: BTreeSet<u64>,
     /// How many got the lock that the server granted last, one behind the other.
     in_a_row: u32,
+    last_token: u64,
+    /// The tokens that somebody got.
+    tokens: BTreeSet<u64>,
 }
 
 impl<'a> World<'a> {
@@ -156,6 +159,8 @@ impl<'a> World<'a> {
             closed: false,
             holders: BTreeSet::new(),
             in_a_row: 0,
+            last_token: 0,
+            tokens: BTreeSet::new(),
         }
     }
 
@@ -166,7 +171,7 @@ impl<'a> World<'a> {
         };
         let mut view = View {
             line: entry.line.iter().map(|waiting| waiting.caller.id).collect(),
-            first: entry.line.front().map(|first| first.mode),
+            first: entry.line.front().map(|first| first.want),
             ..View::default()
         };
         match &entry.state {
@@ -312,10 +317,14 @@ impl<'a> World<'a> {
             Kind::OneTry => (Mode::Exclusive, Patience::OneTry { answer_by: far }),
             Kind::SharedTry => (Mode::Shared, Patience::OneTry { answer_by: far }),
             Kind::Timed => (Mode::Exclusive, until(Duration::from_secs(3600))),
+            Kind::Fenced => (Mode::Exclusive, Patience::Forever),
         };
         // A body that holds other locks already: its wait is one that others may come to depend on.
         let asked = self.queue.join(&Request {
-            mode,
+            want: Want {
+                mode,
+                fenced: self.scenario.callers[caller] == Kind::Fenced,
+            },
             patience,
             body: Some(frame::next_id()),
             partial: true,
@@ -377,7 +386,7 @@ impl<'a> World<'a> {
     }
 
     fn grant(&mut self) -> Checked {
-        let vitality = Vitality::new(None);
+        let mut vitality = Vitality::new(None);
         {
             let mut server = self.server.server();
             if server.locked.is_some() {
@@ -385,8 +394,11 @@ impl<'a> World<'a> {
                 return Err("an errand is under way for a lock that this process has".into());
             }
             let (errand, _) = server.errands.first().ok_or("no errand to grant")?;
-            let mode = errand.mode;
-            server.locked = Some((mode, vitality.clone()));
+            if errand.want.fenced {
+                self.last_token += 1;
+                vitality = vitality.fenced(self.last_token);
+            }
+            server.locked = Some((errand.want.mode, vitality.clone()));
         }
         self.in_a_row = 0;
         let grant = Box::new(Lent {
@@ -432,7 +444,7 @@ impl<'a> World<'a> {
         )?;
         if let Some(errand) = &view.taking {
             rule(
-                view.first == Some(errand.mode) || errand.is_called_off(),
+                view.first == Some(errand.want) || errand.is_called_off(),
                 "an errand that nobody wants was not called off",
             )?;
         }
@@ -492,6 +504,19 @@ impl<'a> World<'a> {
         if let Some((mode, vitality)) = &view.held {
             if new > 0 && !vitality.stands() {
                 return Err("somebody was given a lost lock".into());
+            }
+            let needs_token = |(caller, stage): (usize, &Stage)| {
+                let holds = stage.id().is_some_and(|id| view.holders.contains(&id));
+                holds && self.scenario.callers[caller] == Kind::Fenced
+            };
+            if vitality.token().is_none() && self.stages.iter().enumerate().any(needs_token) {
+                return Err("somebody who needs a token has none".into());
+            }
+            if let Some(token) = vitality.token()
+                && new > 0
+                && !self.tokens.insert(token)
+            {
+                return Err("two have one token".into());
             }
             if *mode == Mode::Exclusive && new > 0 {
                 self.in_a_row += 1;

@@ -3,6 +3,7 @@
 
 mod batch;
 mod calling_off;
+mod fenced;
 mod load;
 mod proof;
 mod scripted;

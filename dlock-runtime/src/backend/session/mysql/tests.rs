@@ -2,6 +2,7 @@
 //! `…_ADMIN_URL`): every test runs on both.
 
 mod batches;
+mod counting;
 mod facts;
 mod names;
 mod opening;

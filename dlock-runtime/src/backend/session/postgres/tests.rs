@@ -1,6 +1,7 @@
 //! Against a real server, named by `DLOCK_TEST_POSTGRES_URL` (for one test also `DLOCK_TEST_POSTGRES_ADMIN_URL`).
 
 mod batches;
+mod counting;
 mod facts;
 mod opening;
 mod waits;

@@ -278,6 +278,8 @@ impl Entry {
                 Progress::Busy if !errand.is_called_off() => {
                     Some(Refusal::HeldElsewhere { asked_now: false })
                 }
+                // As good as held, by the first in line.
+                Progress::Counting { .. } => Some(self.held_here()),
                 _ => None,
             },
             State::GivingBack => None,

@@ -81,6 +81,7 @@ impl Queue {
             drop(table);
             return self.expire_at(key, id, answer_by);
         }
+        let is_first = (entry.line.front()).is_some_and(|first| first.caller.id == id);
         let Some(waiting) = entry.remove(id) else {
             return;
         };
@@ -97,6 +98,8 @@ impl Queue {
                     source: None,
                 }),
                 Progress::Busy => Refusal::HeldElsewhere { asked_now: false },
+                // It is as good as held, by the first in line.
+                Progress::Counting { .. } if !is_first => entry.held_here(),
                 // Nobody else holds it: it is not busy.
                 Progress::Counting { .. } => Refusal::Trouble(Trouble {
                     reason: NOT_COUNTED.into(),

@@ -194,6 +194,9 @@ pub(crate) fn b3_a_count_that_is_given_up_leaves_nothing(site: &Site) {
             let mut counting = Box::pin(lock.acquire());
             assert!((&mut counting).now_or_never().is_none());
             keeping.until_waited_for("given up");
+            // For everybody else it is held.
+            let tried = site.lock(&locker, "given up").try_acquire().await;
+            assert!(tried.expect("an answer").is_none());
             drop(counting);
             let plain = lock.fencing(false).try_acquire().await;
             let plain = plain.expect("the server answers").expect("it is free");
@@ -245,6 +248,32 @@ pub(crate) fn b3_a_lost_session_costs_one_fenced_lock(site: &Site) {
     let again = site.lock(&locker, "other").acquire_blocking().unwrap();
     assert!(sessions.contains(&site.holders("other")[0]));
     assert_eq!(again.fencing_token(), Some(2));
+}
+
+/// Each would cost a try, and the second one the caller.
+pub(crate) fn b3_dead_connections_cost_a_fenced_try_nothing(site: &Site) {
+    let locker = fencing(site);
+    let keys = ["a", "b", "c"];
+    let guards = keys.map(|key| site.lock(&locker, key).acquire_blocking().unwrap());
+    for guard in guards {
+        guard.release_blocking().expect("held to the end");
+    }
+    for session in site.sessions() {
+        site.admin().kill(session);
+    }
+    until("the server has ended them", || site.sessions().is_empty());
+    let guard = site.lock(&locker, "a").try_acquire_blocking();
+    let guard = guard.expect("the server is there").expect("it is free");
+    assert_eq!(guard.fencing_token(), Some(2));
+}
+
+pub(crate) fn b3_tokens_grow_across_a_restart_of_the_server(site: &Site) {
+    let locker = fencing(site);
+    let before = first_token(site, &locker, "restart");
+    site.server().restart().expect("a restart");
+    let lock = site.lock(&locker, "restart").timeout(SOON);
+    let guard = lock.acquire_blocking().expect("the lock, taken anew");
+    assert_eq!(guard.fencing_token(), Some(before + 1));
 }
 
 pub(crate) fn b3_readers_have_no_token(site: &Site) {

@@ -211,6 +211,8 @@ table::contract! {
         b3_a_count_that_is_given_up_leaves_nothing: sessions,
         b3_a_fenced_lock_does_not_wait_for_those_who_wait: sessions,
         b3_a_lost_session_costs_one_fenced_lock: sessions,
+        b3_dead_connections_cost_a_fenced_try_nothing: sessions,
+        b3_tokens_grow_across_a_restart_of_the_server: own_sessions,
         b3_readers_have_no_token: postgres,
     }
     rules {

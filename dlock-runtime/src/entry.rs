@@ -203,14 +203,13 @@ impl Entry {
             Mode::Exclusive
         };
         let manner = Manner {
-            mode,
+            want: locker.want(mode, self.fencing)?,
             patience: locker.patience(self.timeout),
             name_holder: true,
             body: Some(id),
             reentrant: !self.not_reentrant,
             parks,
             ttl: self.ttl,
-            fenced: locker.fences(self.fencing, mode)?,
         };
         // A body with a limit of zero would be over before it began.
         let max_hold = self

@@ -261,14 +261,13 @@ impl Lock {
 
     fn manner(&self, patience: Patience, name_holder: bool) -> Result<Manner, Error> {
         Ok(Manner {
-            mode: self.mode,
+            want: self.locker.want(self.mode, self.fencing)?,
             patience,
             name_holder,
             body: None,
             reentrant: false,
             parks: false,
             ttl: None,
-            fenced: self.locker.fences(self.fencing, self.mode)?,
         })
     }
 

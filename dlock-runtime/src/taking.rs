@@ -32,7 +32,8 @@ const SHARED_BY_BODY: &str = "a body that this call belongs to holds it in share
 /// How to take the locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    pub(crate) mode: Mode,
+    /// Fenced: each lock is to come with a token that the strategy gives to who asks.
+    pub(crate) want: Want,
     pub(crate) patience: Patience,
     /// Whether a refusal has to name the holder.
     pub(crate) name_holder: bool,
@@ -44,8 +45,6 @@ pub(crate) struct Manner {
     pub(crate) parks: bool,
     /// How long a lease is to last, other than the configuration says.
     pub(crate) ttl: Option<Duration>,
-    /// Whether each lock is to come with a fencing token that the strategy gives to who asks.
-    pub(crate) fenced: bool,
 }
 
 /// A lock that was taken.
@@ -145,9 +144,9 @@ impl Taking {
                 key: &wanted.key,
                 name: turn.as_ref().map_or(&wanted.name, |(_, _, turn)| turn),
                 want: Want {
-                    mode: self.manner.mode,
+                    mode: self.manner.want.mode,
                     // The token of a turn is the one of the hold around it.
-                    fenced: self.manner.fenced && turn.is_none(),
+                    fenced: self.manner.want.fenced && turn.is_none(),
                 },
                 patience: self.manner.patience,
                 name_holder: self.manner.name_holder,
@@ -209,7 +208,7 @@ impl Taking {
         let one_try = matches!(self.manner.patience, Patience::OneTry { .. });
         match self.manner.body {
             Some(_) if self.manner.reentrant => {
-                if frame.mode == Mode::Shared && self.manner.mode == Mode::Exclusive {
+                if frame.mode == Mode::Shared && self.manner.want.mode == Mode::Exclusive {
                     return deadlock(SHARED_BY_BODY);
                 }
                 Ok(Some((frame, position)))
@@ -224,7 +223,7 @@ impl Taking {
     /// A body that needs a token does not run under a hold that has none.
     fn check_token(&self, frame: &Frame, position: usize) -> Result<(), Error> {
         let around = frame.locks.get(position);
-        match around.filter(|around| self.manner.fenced && around.vitality.token().is_none()) {
+        match around.filter(|around| self.manner.want.fenced && around.vitality.token().is_none()) {
             None => Ok(()),
             Some(around) => Err(Error::Unsupported(Arc::new(Unsupported {
                 what: format!(
@@ -301,14 +300,16 @@ mod tests {
 
     fn patience_of(locker: &Locker, keys: &[&'static str], patience: Patience) -> Patience {
         let manner = Manner {
-            mode: Mode::Exclusive,
+            want: Want {
+                mode: Mode::Exclusive,
+                fenced: false,
+            },
             patience,
             name_holder: true,
             body: None,
             reentrant: true,
             parks: false,
             ttl: None,
-            fenced: false,
         };
         let keys = keys.iter().map(|key| (*key).into()).collect();
         let taking = Taking::new(locker.queue(), keys, locker.key_scheme(), manner);

@@ -106,7 +106,7 @@ impl Admin {
         }
     }
 
-    /// Those that wait for a row. What InnoDB tells of its transactions is as old as nobody has asked for it: here the
+    /// Those that wait for a row. The view of `InnoDB`'s transactions does not change while it is asked often: here the
     /// statement shows, which takes no time otherwise.
     pub(crate) fn writers(&self, which: &str) -> Vec<i64> {
         match self.family {

@@ -312,12 +312,11 @@ impl<'a> World<'a> {
     fn join(&mut self, caller: usize) -> Checked {
         let far = Instant::now() + Duration::from_secs(3600);
         let (mode, patience) = match self.scenario.callers[caller] {
-            Kind::Exclusive => (Mode::Exclusive, Patience::Forever),
+            Kind::Exclusive | Kind::Fenced => (Mode::Exclusive, Patience::Forever),
             Kind::Shared => (Mode::Shared, Patience::Forever),
             Kind::OneTry => (Mode::Exclusive, Patience::OneTry { answer_by: far }),
             Kind::SharedTry => (Mode::Shared, Patience::OneTry { answer_by: far }),
             Kind::Timed => (Mode::Exclusive, until(Duration::from_secs(3600))),
-            Kind::Fenced => (Mode::Exclusive, Patience::Forever),
         };
         // A body that holds other locks already: its wait is one that others may come to depend on.
         let asked = self.queue.join(&Request {

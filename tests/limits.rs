@@ -235,9 +235,63 @@ fn with_ttl() -> Result<(), Error> {
     Ok(())
 }
 
+fn token() -> Option<u64> {
+    dlock::current().unwrap().token()
+}
+
 #[db_locked(key = "k", fencing = true)]
-fn fenced() -> Result<(), Error> {
+fn fenced() -> Result<Option<u64>, Error> {
+    Ok(token())
+}
+
+#[db_locked(key = "k", fencing = true)]
+fn fenced_around() -> Result<(), Error> {
+    let mine = token();
+    assert!(mine.is_some());
+    assert_eq!(fenced()?, mine, "the token of the hold around it");
+    assert_eq!(plain()?, mine);
     Ok(())
+}
+
+#[db_locked(key = "k")]
+fn plain() -> Result<Option<u64>, Error> {
+    Ok(token())
+}
+
+#[db_locked(key = "k")]
+fn plain_around() -> Result<Option<u64>, Error> {
+    fenced()
+}
+
+#[db_locked(key = "k", fencing = false)]
+fn unfenced() -> Result<Option<u64>, Error> {
+    Ok(token())
+}
+
+#[test]
+fn b3_nested_bodies_share_the_token_of_the_hold_around_them() {
+    memory().scope_sync(|| {
+        let first = fenced().unwrap();
+        fenced_around().unwrap();
+        assert!(fenced().unwrap() > first);
+        assert_eq!(plain().unwrap(), None);
+        let error = plain_around().unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+        assert!(error.to_string().contains("fencing = true"), "{error}");
+    });
+}
+
+#[test]
+fn b3_the_configuration_says_whether_locks_have_tokens_that_do_not_say() {
+    let config = dlock::Config::from_dsn("memory:?fencing=true").unwrap();
+    let locker = dlock::Locker::connect_blocking(config.clone()).unwrap();
+    locker.scope_sync(|| {
+        assert!(plain().unwrap().is_some());
+        assert_eq!(unfenced().unwrap(), None);
+    });
+    // Nobody is excluded, and what checks tokens is told so.
+    let off = dlock::Locker::connect_blocking(config.enabled(false)).unwrap();
+    off.scope_sync(|| assert_eq!(fenced().unwrap(), None));
 }
 
 #[db_locked(key = "k", reentrant = false, timeout = 0)]
@@ -248,11 +302,9 @@ fn not_reentrant() -> Result<(), Error> {
 #[test]
 fn what_this_backend_cannot_do_is_refused_by_name() {
     memory().scope_sync(|| {
-        for (refused, name) in [(with_ttl(), "ttl"), (fenced(), "fencing")] {
-            let error = refused.unwrap_err();
-            assert!(matches!(error, Error::Unsupported(_)), "{error}");
-            assert!(error.to_string().contains(name), "{error}");
-        }
+        let error = with_ttl().unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+        assert!(error.to_string().contains("ttl"), "{error}");
     });
 }
 

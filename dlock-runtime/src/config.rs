@@ -1,6 +1,7 @@
 //! What the user can set.
 
 mod enabled;
+mod fencing;
 mod lease;
 mod program;
 mod status;
@@ -54,6 +55,8 @@ pub struct Config {
     hand_over: HandOver,
     allowed: Hazards,
     key_scheme: KeyScheme,
+    fencing: bool,
+    fencing_table: Option<String>,
     lease: LeaseOptions,
     enabled: bool,
 }
@@ -82,6 +85,8 @@ impl Config {
             hand_over_time,
             allow,
             key_scheme,
+            fencing,
+            fencing_table,
             lease,
             status_file,
         } = options;
@@ -104,6 +109,8 @@ impl Config {
             },
             allowed: allow.unwrap_or_default(),
             key_scheme: key_scheme.unwrap_or_default(),
+            fencing: fencing.unwrap_or(false),
+            fencing_table,
             lease,
             enabled: true,
         })
@@ -424,6 +431,7 @@ impl Config {
                 "the application_name is empty or has a NUL character: write a name, or leave it out",
             ));
         }
+        self.check_fencing()?;
         self.check_lease()?;
         if self.is_lease() {
             // A socket that is given up frees no lease.
@@ -478,6 +486,8 @@ impl fmt::Debug for Config {
             .field("application_name", &self.application_name)
             .field("hand_over", &self.hand_over)
             .field("key_scheme", &self.key_scheme)
+            .field("fencing", &self.fencing)
+            .field("fencing_table", &self.fencing_table)
             .field("lease", &self.lease)
             .field("status_file", &self.status_file)
             .field("enabled", &self.enabled)

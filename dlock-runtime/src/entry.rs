@@ -1,12 +1,11 @@
 //! What is known of a body before its locks are taken.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::capabilities::Strategy;
-use crate::error::{Error, Unsupported};
+use crate::error::{Error, unsupported};
 use crate::global::{self, IntoConfig};
 use crate::hold::{MAX_TTL, MIN_TTL, frame};
 use crate::key::{KeyText, Mode};
@@ -27,7 +26,8 @@ pub struct Entry {
     terms: Terms,
     /// Of leases alone.
     ttl: Option<Duration>,
-    fenced: bool,
+    /// `None`: as the locker's configuration says.
+    fencing: Option<bool>,
     locker: Option<Locker>,
     failed: Option<Error>,
 }
@@ -51,7 +51,7 @@ impl Entry {
             scheme: None,
             terms: Terms::default(),
             ttl: None,
-            fenced: false,
+            fencing: None,
             locker: None,
             failed: None,
         }
@@ -110,7 +110,7 @@ impl Entry {
     /// `fencing = …`
     #[must_use]
     pub fn fencing(mut self, on: bool) -> Entry {
-        self.fenced = on;
+        self.fencing = Some(on);
         self
     }
 
@@ -162,12 +162,6 @@ impl Entry {
                  long a silence the server frees it; or use strategy=lease",
             ));
         }
-        if self.fenced {
-            return Err(unsupported(
-                "fencing = true on a session lock".to_owned(),
-                "leave it out, and let the database check a version in the transaction that writes; or use strategy=lease",
-            ));
-        }
         Ok(())
     }
 
@@ -178,6 +172,7 @@ impl Entry {
         mode: Mode,
         timeout: Option<Timeout>,
         scheme: Option<KeyScheme>,
+        fencing: Option<bool>,
     ) -> Entry {
         Entry {
             keys,
@@ -187,7 +182,7 @@ impl Entry {
             scheme,
             terms: Terms::default(),
             ttl: None,
-            fenced: false,
+            fencing,
             locker: Some(locker),
             failed: None,
         }
@@ -208,7 +203,7 @@ impl Entry {
             Mode::Exclusive
         };
         let manner = Manner {
-            mode,
+            want: locker.want(mode, self.fencing)?,
             patience: locker.patience(self.timeout),
             name_holder: true,
             body: Some(id),
@@ -232,11 +227,4 @@ impl Entry {
             },
         })
     }
-}
-
-fn unsupported(what: String, remedy: &str) -> Error {
-    Error::Unsupported(Arc::new(Unsupported {
-        what,
-        remedy: remedy.to_owned(),
-    }))
 }

@@ -184,6 +184,13 @@ pub struct Unsupported {
     pub remedy: String,
 }
 
+pub(crate) fn unsupported(what: String, remedy: &str) -> Error {
+    Error::Unsupported(Arc::new(Unsupported {
+        what,
+        remedy: remedy.to_owned(),
+    }))
+}
+
 /// The rule that a text broke: part of [`Error::InvalidKey`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -91,8 +91,9 @@ impl Guard {
     }
 
     /// The fencing token: a number that grows with each holder of the key. Write it beside what the lock protects, and
-    /// refuse a smaller one there, or check it in the transaction that writes (see [`lease`](crate::lease)). Leases have one;
-    /// session locks and the memory backend have none. Of several keys it is the first one's.
+    /// refuse a smaller one there, or check it in the transaction that writes (see [`lease`](crate::lease) and `fencing`).
+    /// Leases have one; others where they were asked for it ([`Lock::fencing`](crate::Lock::fencing),
+    /// [`Config::fencing`](crate::Config::fencing)). Of several keys it is the first one's.
     pub fn fencing_token(&self) -> Option<u64> {
         self.locks().next()?.vitality.token()
     }

@@ -55,6 +55,18 @@ pub(crate) enum ServerKey {
     Turn(u64, usize),
 }
 
+impl ServerKey {
+    /// The name as text: a number, two with a comma in between, or the name itself.
+    pub(crate) fn to_text(&self) -> Arc<str> {
+        match self {
+            ServerKey::Number(number) => number.to_string().into(),
+            ServerKey::Pair(first, second) => format!("{first}, {second}").into(),
+            ServerKey::Name(name) => name.to_shared(),
+            ServerKey::Turn(..) => "".into(),
+        }
+    }
+}
+
 /// Text that is written in the program, or was made while it runs: a literal key costs no allocation.
 #[derive(Clone)]
 pub enum KeyText {

@@ -26,16 +26,21 @@ use crate::dsn::bad;
 use crate::error::InitError;
 
 /// The table and the namespace in which tokens are checked. They have to be those of the configuration.
+///
+/// [`Fence::default`] is for leases, [`Fence::session`] for session locks.
 #[derive(Clone, Debug)]
 pub struct Fence {
+    /// Of session locks, whose rows have the names that locks have on the server.
+    session: bool,
     table: TableName,
     namespace: String,
 }
 
 impl Default for Fence {
-    /// The default table, without a namespace.
+    /// The default table of leases, without a namespace.
     fn default() -> Fence {
         Fence {
+            session: false,
             table: TableName::default(),
             namespace: String::new(),
         }
@@ -43,6 +48,17 @@ impl Default for Fence {
 }
 
 impl Fence {
+    /// For session locks of the native key scheme: the default table of their tokens, without a namespace. On MySQL and
+    /// MariaDB a locker that was given no namespace has its database's name for one, as the DSN spells it: name it here.
+    #[must_use]
+    pub fn session() -> Fence {
+        Fence {
+            session: true,
+            table: TableName::of_fences(),
+            namespace: String::new(),
+        }
+    }
+
     /// With another table, `name` or `schema.name`.
     ///
     /// # Errors
@@ -60,16 +76,28 @@ impl Fence {
         self
     }
 
-    /// The statement for PostgreSQL, with the parameters namespace and key (`text`) and token (`bigint`). It gives one row
-    /// when the token is the present holder's, and none otherwise; without the row, roll back.
+    /// The statement for PostgreSQL. It gives one row when the token may write, and none otherwise; without the row, roll
+    /// back. Its parameters: of leases namespace and key (`text`) and token (`bigint`); of session locks
+    /// [`postgres_name`](Self::postgres_name) (`text`) and token.
     #[cfg(feature = "postgres")]
     pub fn postgres_sql(&self) -> String {
         use crate::backend::lease::postgres::{SCHEMA, sql};
-        sql::assert_fence(&self.table.clone().or_schema(SCHEMA))
+        let table = self.table.clone().or_schema(SCHEMA);
+        if self.session {
+            return crate::backend::session::postgres::fencing::assert_fence(&table);
+        }
+        sql::assert_fence(&table)
     }
 
-    /// Checks a token in a transaction of PostgreSQL: whether it is the present holder's. From then to the end of the
-    /// transaction nobody else can take the lock. Outside a transaction it says nothing about what comes after.
+    /// The name that the row of a session lock has on PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn postgres_name(&self, key: &str) -> String {
+        crate::key::postgres_key(&self.namespace, key).to_string()
+    }
+
+    /// Checks a token in a transaction of PostgreSQL: of leases whether it is the present holder's, of session locks whether
+    /// it is the newest one of the key. From then to the end of the transaction nobody else gets the lock with a token.
+    /// Outside a transaction it says nothing about what comes after.
     ///
     /// # Errors
     ///
@@ -88,6 +116,14 @@ impl Fence {
         use tokio_postgres::types::Type;
 
         let token = i64::try_from(token).unwrap_or(i64::MAX);
+        if self.session {
+            let name = self.postgres_name(key);
+            let sql = self.postgres_sql();
+            let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+                [(&name, Type::TEXT), (&token, Type::INT8)];
+            let rows = transaction.query_typed(&sql, &params).await?;
+            return Ok(!rows.is_empty());
+        }
         let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
             (&self.namespace, Type::TEXT),
             (&key, Type::TEXT),
@@ -99,16 +135,26 @@ impl Fence {
         Ok(!rows.is_empty())
     }
 
-    /// The statement for MySQL and MariaDB, with the parameters namespace, key and token. It gives one row when the token is
-    /// the newest one of the key, and none otherwise; without the row, roll back. On a Galera cluster it does not reach the
-    /// other nodes: there, write the token beside what the lock protects.
+    /// The statement for MySQL and MariaDB, with the parameters namespace, key and token; of session locks
+    /// [`mysql_name`](Self::mysql_name) and token. It gives one row when the token is the newest one of the key, and none
+    /// otherwise; without the row, roll back. On a Galera cluster it does not reach the other nodes: there, write the token
+    /// beside what the lock protects.
     #[cfg(feature = "mysql")]
     pub fn mysql_sql(&self) -> String {
+        if self.session {
+            return crate::backend::session::mysql::fencing::assert_fence(&self.table);
+        }
         crate::backend::lease::mysql::sql::assert_fence(&self.table)
     }
 
+    /// The name that the row of a session lock has on MySQL and MariaDB.
+    #[cfg(feature = "mysql")]
+    pub fn mysql_name(&self, key: &str) -> String {
+        crate::key::mysql_name(&self.namespace, key)
+    }
+
     /// Checks a token in a transaction of MySQL or MariaDB: whether it is the newest one of the key. From then to the end of
-    /// the transaction nobody else can take the lock. Tokens of shared mode are the newest only until the next reader comes.
+    /// the transaction nobody else gets the lock with a token. Tokens of shared mode are the newest only until the next reader comes.
     ///
     /// # Errors
     ///
@@ -124,6 +170,11 @@ impl Fence {
         key: &str,
         token: u64,
     ) -> Result<bool, mysql_async::Error> {
+        if self.session {
+            let params = (self.mysql_name(key).into_bytes(), token);
+            let found: Option<u64> = transaction.exec_first(self.mysql_sql(), params).await?;
+            return Ok(found.is_some());
+        }
         let params = (self.namespace.as_bytes(), key.as_bytes(), token);
         let found: Option<u64> = transaction.exec_first(self.mysql_sql(), params).await?;
         Ok(found.is_some())
@@ -155,7 +206,7 @@ pub fn mysql_schema(table: Option<&str>) -> Result<String, InitError> {
     Ok(crate::backend::lease::mysql::sql::create_table(&table))
 }
 
-fn named(table: &str) -> Result<TableName, InitError> {
+pub(crate) fn named(table: &str) -> Result<TableName, InitError> {
     TableName::parse(table).ok_or_else(|| {
         let table: String = table.chars().take(64).collect();
         bad(format!(

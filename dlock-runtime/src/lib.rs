@@ -13,6 +13,8 @@ mod dsn;
 mod endpoint;
 mod entry;
 mod error;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod fencing;
 #[cfg(test)]
 mod fuzz;
 mod global;

@@ -89,16 +89,10 @@ impl Party {
 impl LockInfo {
     /// A lock of which nothing but its name is known yet.
     pub(crate) fn new(strategy: Strategy, server_key: ServerKey) -> LockInfo {
-        let name: Arc<str> = match &server_key {
-            ServerKey::Number(number) => number.to_string().into(),
-            ServerKey::Pair(first, second) => format!("{first}, {second}").into(),
-            ServerKey::Name(name) => name.to_shared(),
-            ServerKey::Turn(..) => "".into(),
-        };
         LockInfo {
             strategy,
             key: None,
-            name,
+            name: server_key.to_text(),
             mode: Mode::default(),
             holders: Vec::new(),
             waiters: Vec::new(),

@@ -27,6 +27,7 @@ pub struct Lock {
     mode: Mode,
     timeout: Option<Timeout>,
     scheme: Option<KeyScheme>,
+    fencing: Option<bool>,
 }
 
 impl Lock {
@@ -41,6 +42,7 @@ impl Lock {
             mode: Mode::Exclusive,
             timeout: None,
             scheme: None,
+            fencing: None,
         }
     }
 
@@ -64,6 +66,15 @@ impl Lock {
         self
     }
 
+    /// Whether the lock comes with a [fencing token](crate::Guard::fencing_token). Default: as the configuration says
+    /// ([`Config::fencing`](crate::Config::fencing)), else `false`. A session lock with a token has a connection of its own,
+    /// and costs a round trip more; its token is counted in a table of the database (`docs/fencing.md`). Leases have a
+    /// token anyway.
+    pub fn fencing(mut self, on: bool) -> Lock {
+        self.fencing = Some(on);
+        self
+    }
+
     /// Takes the lock in exclusive mode, the default.
     pub fn exclusive(mut self) -> Lock {
         self.mode = Mode::Exclusive;
@@ -81,7 +92,8 @@ impl Lock {
     ///
     /// - [`Error::Busy`]: others kept the lock until the time-out; says who, where the server can tell.
     /// - [`Error::Unavailable`]: the server could not be reached or did not answer until the time-out.
-    /// - [`Error::Refused`]: the server was reached and refused.
+    /// - [`Error::Refused`]: the server was reached and refused; with [`fencing`](Self::fencing) also when the token could not
+    ///   be counted.
     /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
     ///   a synchronous call would park the task, or the single-threaded runtime, that has to release it.
     /// - [`Error::Lost`]: of several keys, one that was taken was lost while another was waited for.
@@ -93,7 +105,7 @@ impl Lock {
     /// Dropping the future leaves nothing: the wait is ended on the server, and a lock that was granted in the same
     /// moment is released. Both are done before the next request of this process for the key is served.
     pub async fn acquire(&self) -> Result<Guard, Error> {
-        self.guard(self.manner(self.patience(), true)).await
+        self.guard(self.manner(self.patience(), true)?).await
     }
 
     /// As [`acquire`](Self::acquire), for callers that are not async: parks the thread. On a worker of a
@@ -103,7 +115,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<Guard, Error> {
-        self.guard_blocking(self.manner(self.patience(), true))
+        self.guard_blocking(self.manner(self.patience(), true)?)
     }
 
     /// Tries once. `None`: somebody else holds the lock. The time-out does not count; the server has the connect
@@ -117,7 +129,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.guard(self.manner(self.locker.one_try(), false)).await)
+        unless_busy(self.guard(self.manner(self.locker.one_try(), false)?).await)
     }
 
     /// As [`try_acquire`](Self::try_acquire), for callers that are not async.
@@ -126,7 +138,7 @@ impl Lock {
     ///
     /// As [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_blocking(&self) -> Result<Option<Guard>, Error> {
-        unless_busy(self.guard_blocking(self.manner(self.locker.one_try(), false)))
+        unless_busy(self.guard_blocking(self.manner(self.locker.one_try(), false)?))
     }
 
     /// Whether anybody holds the lock, in whatever mode, in this process or elsewhere; of several keys: any of them. Asks the
@@ -153,6 +165,7 @@ impl Lock {
                 // The connection was lost: a try opens it anew.
                 let one = Lock {
                     keys: smallvec![key.0],
+                    fencing: Some(false),
                     ..self.clone()
                 };
                 match one.exclusive().try_acquire().await? {
@@ -187,7 +200,8 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn wait_free(&self) -> Result<(), Error> {
-        self.acquire().await?.release().await
+        let plain = self.clone().fencing(false);
+        plain.acquire().await?.release().await
     }
 
     /// As [`wait_free`](Self::wait_free), for callers that are not async.
@@ -196,7 +210,8 @@ impl Lock {
     ///
     /// As [`wait_free`](Self::wait_free).
     pub fn wait_free_blocking(&self) -> Result<(), Error> {
-        self.acquire_blocking()?.release_blocking()
+        let plain = self.clone().fencing(false);
+        plain.acquire_blocking()?.release_blocking()
     }
 
     /// Runs a future under the lock: takes it, polls the future, drops the future, releases.
@@ -240,12 +255,13 @@ impl Lock {
             self.mode,
             self.timeout,
             self.scheme.clone(),
+            self.fencing,
         )
     }
 
-    fn manner(&self, patience: Patience, name_holder: bool) -> Manner {
-        Manner {
-            mode: self.mode,
+    fn manner(&self, patience: Patience, name_holder: bool) -> Result<Manner, Error> {
+        Ok(Manner {
+            want: self.locker.want(self.mode, self.fencing)?,
             patience,
             name_holder,
             body: None,
@@ -253,7 +269,7 @@ impl Lock {
             parks: false,
             ttl: None,
             min_hold: None,
-        }
+        })
     }
 
     fn taking(&self, manner: Manner) -> Result<Taking, Error> {

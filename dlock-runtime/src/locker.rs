@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 
-use crate::backend::{self, Opened};
-use crate::capabilities::Capabilities;
+use crate::backend::{self, Opened, Want};
+use crate::capabilities::{Capabilities, Strategy};
 use crate::config::Config;
-use crate::error::{Error, InitError};
+use crate::error::{Error, InitError, unsupported};
 use crate::global;
 use crate::io::Io;
-use crate::key::Key;
+use crate::key::{Key, Mode};
 use crate::listing::{LockInfo, Party};
 use crate::lock::Lock;
 use crate::observer::Watch;
@@ -353,6 +353,28 @@ impl Locker {
 
     pub(crate) fn namespace(&self) -> &str {
         self.inner.config.get_namespace()
+    }
+
+    /// How a lock is to be asked for: with a token or without. Leases have one unasked.
+    pub(crate) fn want(&self, mode: Mode, fencing: Option<bool>) -> Result<Want, Error> {
+        let config = &self.inner.config;
+        let asked = fencing.unwrap_or(config.is_fencing());
+        let fenced = match self.capabilities().strategy {
+            // Nobody else is excluded, so there is nothing to fence; what checks tokens refuses.
+            _ if !config.is_enabled() => false,
+            Strategy::Lease => false,
+            Strategy::Memory => asked,
+            // A token tells a holder from those before it. Readers hold at the same time: the newest one's token would turn
+            // the others away.
+            Strategy::Session if mode == Mode::Shared && fencing == Some(true) => {
+                return Err(unsupported(
+                    "fencing = true on a shared session lock".to_owned(),
+                    "take it exclusively, leave fencing out, or use strategy=lease",
+                ));
+            }
+            Strategy::Session => asked && mode == Mode::Exclusive,
+        };
+        Ok(Want { mode, fenced })
     }
 
     /// The scheme of locks that name none of their own.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 
+use crate::backend::Want;
 use crate::clock::Moment;
-use crate::error::{Error, InvalidKey, WouldDeadlock};
+use crate::error::{Error, InvalidKey, Unsupported, WouldDeadlock};
 use crate::hold::frame::{self, Frame, Locked};
 use crate::hold::{promise_all, renew_all};
 use crate::key::{Key, KeyText, Mode, ServerKey};
@@ -32,7 +33,8 @@ const SHARED_BY_BODY: &str = "a body that this call belongs to holds it in share
 /// How to take the locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    pub(crate) mode: Mode,
+    /// Fenced: each lock is to come with a token that the strategy gives to who asks.
+    pub(crate) want: Want,
     pub(crate) patience: Patience,
     /// Whether a refusal has to name the holder.
     pub(crate) name_holder: bool,
@@ -138,10 +140,17 @@ impl Taking {
                 let turn = ServerKey::Turn(frame.id, position);
                 (frame, position, turn)
             });
+            if let Some((frame, position, _)) = &turn {
+                self.check_token(frame, *position)?;
+            }
             let admission = self.queue.join(&Request {
                 key: &wanted.key,
                 name: turn.as_ref().map_or(&wanted.name, |(_, _, turn)| turn),
-                mode: self.manner.mode,
+                want: Want {
+                    mode: self.manner.want.mode,
+                    // The token of a turn is the one of the hold around it.
+                    fenced: self.manner.want.fenced && turn.is_none(),
+                },
                 patience: self.manner.patience,
                 name_holder: self.manner.name_holder,
                 turn: turn
@@ -202,7 +211,7 @@ impl Taking {
         let one_try = matches!(self.manner.patience, Patience::OneTry { .. });
         match self.manner.body {
             Some(_) if self.manner.reentrant => {
-                if frame.mode == Mode::Shared && self.manner.mode == Mode::Exclusive {
+                if frame.mode == Mode::Shared && self.manner.want.mode == Mode::Exclusive {
                     return deadlock(SHARED_BY_BODY);
                 }
                 Ok(Some((frame, position)))
@@ -211,6 +220,21 @@ impl Taking {
             _ if one_try => Ok(None),
             Some(_) => deadlock(NOT_REENTRANT),
             None => deadlock(IN_BODY),
+        }
+    }
+
+    /// A body that needs a token does not run under a hold that has none.
+    fn check_token(&self, frame: &Frame, position: usize) -> Result<(), Error> {
+        let around = frame.locks.get(position);
+        match around.filter(|around| self.manner.want.fenced && around.vitality.token().is_none()) {
+            None => Ok(()),
+            Some(around) => Err(Error::Unsupported(Arc::new(Unsupported {
+                what: format!(
+                    "fencing = true under the lock {:?} of a body that this call belongs to, which has no token",
+                    &*around.key
+                ),
+                remedy: "give that body fencing = true too".to_owned(),
+            }))),
         }
     }
 
@@ -303,7 +327,7 @@ mod tests {
 
     fn patience_of(locker: &Locker, keys: &[&'static str], patience: Patience) -> Patience {
         let manner = Manner {
-            mode: Mode::Exclusive,
+            want: Want::plain(Mode::Exclusive),
             patience,
             name_holder: true,
             body: None,

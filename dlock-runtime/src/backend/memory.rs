@@ -4,6 +4,7 @@
 //! test can play several processes.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -11,7 +12,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Trouble, Untold};
+use super::{
+    Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Trouble, Untold, Want,
+};
 use crate::capabilities::Strategy;
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
@@ -32,6 +35,8 @@ struct Store {
     /// A key that nobody holds or waits for has no entry.
     locks: Mutex<HashMap<ServerKey, Lock>>,
     changed: Notify,
+    /// The last fencing token: one counter for all keys, which is as good as one for each.
+    token: AtomicU64,
 }
 
 #[derive(Default)]
@@ -73,9 +78,16 @@ impl Memory {
         }
     }
 
-    fn hold(&self, key: &ServerKey) -> Hold {
+    fn hold(&self, key: &ServerKey, want: Want) -> Hold {
+        let vitality = if want.fenced {
+            // Counted by who has the lock already, so in the order of the holds.
+            let token = self.store.token.fetch_add(1, Ordering::AcqRel) + 1;
+            self.vitality.fenced(token)
+        } else {
+            self.vitality.clone()
+        };
         Hold {
-            vitality: self.vitality.clone(),
+            vitality,
             grant: Box::new(Taking {
                 store: self.store.clone(),
                 key: key.clone(),
@@ -101,7 +113,7 @@ impl Lock {
             Mode::Exclusive => ahead.count() == 0,
             Mode::Shared => ahead
                 .into_iter()
-                .all(|waiting| waiting.errand.mode == Mode::Shared),
+                .all(|waiting| waiting.errand.want.mode == Mode::Shared),
         };
         let next = match (self.state, mode) {
             (State::Free, Mode::Exclusive) => Some(State::Exclusive),
@@ -158,7 +170,9 @@ impl Lock {
             .line
             .iter()
             .filter(|waiter| !waiter.errand.is_called_off());
-        info.waiters = waiting.map(|waiter| here(waiter.errand.mode)).collect();
+        info.waiters = waiting
+            .map(|waiter| here(waiter.errand.want.mode))
+            .collect();
         info.complete()
     }
 
@@ -172,6 +186,7 @@ impl Store {
         Arc::new(Store {
             locks: Mutex::default(),
             changed: Notify::new(),
+            token: AtomicU64::new(0),
         })
     }
 
@@ -234,9 +249,9 @@ impl Backend for Memory {
         true
     }
 
-    fn take_now(&self, key: &ServerKey, mode: Mode) -> Option<Hold> {
-        let taken = self.store.with(key, |lock| lock.take(mode, None));
-        taken.then(|| self.hold(key))
+    fn take_now(&self, key: &ServerKey, want: Want) -> Option<Hold> {
+        let taken = self.store.with(key, |lock| lock.take(want.mode, None));
+        taken.then(|| self.hold(key, want))
     }
 
     fn take(self: Arc<Self>, errand: Arc<Errand>) -> BoxFuture<'static, Taken> {
@@ -246,9 +261,9 @@ impl Backend for Memory {
                 let mut changed = std::pin::pin!(self.store.changed.notified());
                 changed.as_mut().enable();
                 let take =
-                    |lock: &mut Lock| lock.take(errand.mode, Some((&errand, &self.vitality)));
+                    |lock: &mut Lock| lock.take(errand.want.mode, Some((&errand, &self.vitality)));
                 if self.store.with(key, take) {
-                    return Taken::Held(self.hold(key));
+                    return Taken::Held(self.hold(key, errand.want));
                 }
                 errand.report(Progress::Busy);
                 tokio::select! {
@@ -270,7 +285,7 @@ impl Backend for Memory {
     fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
         let admits = self.store.with(key, |lock| {
             lock.line.iter().all(|waiting| {
-                waiting.errand.mode == Mode::Shared || waiting.errand.is_called_off()
+                waiting.errand.want.mode == Mode::Shared || waiting.errand.is_called_off()
             })
         });
         std::future::ready(admits).boxed()

@@ -43,7 +43,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     }
 
     /// Takes a free lock on the spot, where that needs no I/O. `None`: ask [`take`](Self::take).
-    fn take_now(&self, _key: &ServerKey, _mode: Mode) -> Option<Hold> {
+    fn take_now(&self, _key: &ServerKey, _want: Want) -> Option<Hold> {
         None
     }
 
@@ -100,10 +100,34 @@ pub(crate) struct Connections {
     pub(crate) waiters: usize,
 }
 
+/// How a lock is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) mode: Mode,
+    /// With a fencing token of its own, where the strategy gives none unasked.
+    pub(crate) fenced: bool,
+}
+
 /// A lock that the server has granted.
 pub(crate) struct Hold {
     pub(crate) vitality: Arc<Vitality>,
     pub(crate) grant: Box<dyn Grant>,
+}
+
+impl Want {
+    pub(crate) fn plain(mode: Mode) -> Want {
+        Want {
+            mode,
+            fenced: false,
+        }
+    }
+}
+
+impl Hold {
+    /// Whether a caller may hold it beside others who do.
+    pub(crate) fn serves(&self, want: Want) -> bool {
+        !want.fenced || self.vitality.token().is_some()
+    }
 }
 
 /// The way back to where a lock was granted.
@@ -194,6 +218,11 @@ pub(crate) enum Progress {
     Asked,
     /// Somebody else holds it.
     Busy,
+    /// It is granted, and its fencing token is being counted.
+    Counting {
+        /// Whether the lock was busy before, or the server could not be asked.
+        waited: bool,
+    },
     /// The server cannot be asked; the attempts go on.
     Trouble(Trouble),
 }
@@ -201,7 +230,7 @@ pub(crate) enum Progress {
 /// One lock being taken: between the queue, which may call it off, and the strategy, which reports.
 pub(crate) struct Errand {
     pub(crate) key: ServerKey,
-    pub(crate) mode: Mode,
+    pub(crate) want: Want,
     called_off: AtomicBool,
     stop: Notify,
     progress: Mutex<Progress>,
@@ -211,10 +240,10 @@ pub(crate) struct Errand {
 }
 
 impl Errand {
-    pub(crate) fn new(key: ServerKey, mode: Mode, patience: Option<Instant>) -> Arc<Errand> {
+    pub(crate) fn new(key: ServerKey, want: Want, patience: Option<Instant>) -> Arc<Errand> {
         Arc::new(Errand {
             key,
-            mode,
+            want,
             called_off: AtomicBool::new(false),
             stop: Notify::new(),
             progress: Mutex::new(Progress::Asked),

@@ -94,6 +94,7 @@ mod session {
             namespace: config.get_namespace().into(),
             application_name: config.program_name().into(),
             allowed: config.get_allowed().clone(),
+            fencing_table: config.get_fencing_table(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! The options of leases.
 
 use super::bad;
-use super::options::{DURATION, Options, duration};
+use super::options::{DURATION, Options, duration, switch, table};
 use super::query::Query;
 use crate::capabilities::Strategy;
-use crate::config::{LeaseOptions, TABLE_RULE, TableName};
+use crate::config::{LeaseOptions, TABLE_RULE};
 use crate::error::InitError;
 
 /// For messages.
@@ -17,12 +17,6 @@ pub(super) fn take(query: &mut Query) -> Result<LeaseOptions, InitError> {
         "lease" => Some(Strategy::Lease),
         _ => None,
     };
-    let switch = |text: &str| match text {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    };
-    let table = |text: &str| TableName::parse(text).map(|_| text.to_owned());
     Ok(LeaseOptions {
         strategy: query.take_as(&["strategy"], "session or lease", strategy)?,
         ttl: query.take_as(&["ttl"], DURATION, duration)?,

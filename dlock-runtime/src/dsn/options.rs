@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lease;
 use super::query::Query;
-use crate::config::LeaseOptions;
+use crate::config::{LeaseOptions, TABLE_RULE, TableName};
 use crate::error::InitError;
 use crate::hazard::{Hazard, Hazards};
 use crate::scheme::KeyScheme;
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) hand_over_time: Option<Duration>,
     pub(crate) allow: Option<Hazards>,
     pub(crate) key_scheme: Option<KeyScheme>,
+    pub(crate) fencing: Option<bool>,
+    pub(crate) fencing_table: Option<String>,
     pub(crate) lease: LeaseOptions,
     pub(crate) status_file: Option<String>,
 }
@@ -46,6 +48,8 @@ impl Options {
         "allow",
         "key_scheme",
         "status_file",
+        "fencing",
+        "fencing_table",
     ];
 
     /// The options that leases take besides, for messages.
@@ -60,10 +64,11 @@ impl Options {
         "application_name",
         "strategy",
         "status_file",
+        "fencing",
     ];
 
     /// The options that have an effect without a server.
-    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace", "status_file"]];
+    pub(super) const OF_MEMORY: &[&[&str]] = &[&["timeout", "namespace", "status_file", "fencing"]];
 
     /// Takes the options that every server has.
     pub(super) fn of_server(query: &mut Query) -> Result<Options, InitError> {
@@ -79,6 +84,7 @@ impl Options {
             hand_over_time: query.take_as(&["hand_over_time"], DURATION, duration)?,
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
+            fencing_table: query.take_as(&["fencing_table"], TABLE_RULE, table)?,
             ..Options::of_memory(query)?
         };
         lease::check(&options)?;
@@ -102,6 +108,7 @@ impl Options {
             timeout: query.take_as(&["timeout"], TIMEOUT, timeout)?,
             namespace: query.take(&["namespace"])?,
             status_file: query.take_as(&["status_file"], "the path of a file", path)?,
+            fencing: query.take_as(&["fencing"], "true or false", switch)?,
             ..Options::default()
         })
     }
@@ -125,6 +132,19 @@ fn schemes() -> String {
 
 fn path(text: &str) -> Option<String> {
     (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
+}
+
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The name of a table.
+pub(super) fn table(text: &str) -> Option<String> {
+    TableName::parse(text).map(|_| text.to_owned())
 }
 
 fn timeout(text: &str) -> Option<Timeout> {

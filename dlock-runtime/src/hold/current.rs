@@ -56,8 +56,8 @@ impl Current {
         self.frame.check().is_ok()
     }
 
-    /// The fencing token, where the lock has one: leases have. Session locks and the memory backend have none. Of several
-    /// keys it is the first one's.
+    /// The fencing token, where the lock has one: leases have, and others where they were asked for it (`fencing`). A nested
+    /// body under the same key has the token of the hold around it. Of several keys it is the first one's.
     pub fn token(&self) -> Option<u64> {
         self.frame.locks.first()?.vitality.token()
     }

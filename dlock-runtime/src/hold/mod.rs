@@ -25,17 +25,24 @@ use crate::clock::Moment;
 /// grows too old. The second needs no thread to notice it: every look compares the clock, so that a process that
 /// was stopped finds its holds lost before it does anything else.
 pub(crate) struct Vitality {
-    /// Until when the last confirmation counts, on [`clock`](crate::clock), in nanoseconds.
-    valid_until: AtomicU64,
-    lost: OnceCell<Arc<str>>,
-    bell: Arc<Notify>,
+    life: Arc<Life>,
+    /// The fencing token of the one hold that this vouches for.
+    token: Option<u64>,
     /// Of a lease alone.
     lease: Option<LeaseHold>,
 }
 
-/// What a lease has besides: a token, a way to be lengthened, and `min_hold`.
+/// What ends, once for all who share it.
+struct Life {
+    /// Until when the last confirmation counts, on [`clock`](crate::clock), in nanoseconds.
+    valid_until: AtomicU64,
+    lost: OnceCell<Arc<str>>,
+    bell: Arc<Notify>,
+}
+
+/// What a lease has besides: a way to be lengthened, and `min_hold`.
+#[derive(Default)]
 struct LeaseHold {
-    token: u64,
     renew: OnceCell<Renew>,
     /// Until when its row has to last whatever becomes of this process, on [`clock`](crate::clock), in nanoseconds.
     promised: AtomicU64,
@@ -48,13 +55,22 @@ struct LeaseHold {
 pub(crate) type Renew =
     Box<dyn Fn(Option<Duration>) -> BoxFuture<'static, Result<(), Arc<str>>> + Send + Sync>;
 
+impl Life {
+    fn new(valid_until: u64) -> Arc<Life> {
+        Arc::new(Life {
+            valid_until: AtomicU64::new(valid_until),
+            lost: OnceCell::new(),
+            bell: Arc::default(),
+        })
+    }
+}
+
 impl Vitality {
     /// Vouched for until `valid_until`; without limit when there is none.
     pub(crate) fn new(valid_until: Option<Moment>) -> Arc<Vitality> {
         Arc::new(Vitality {
-            valid_until: AtomicU64::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
-            lost: OnceCell::new(),
-            bell: Arc::default(),
+            life: Life::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
+            token: None,
             lease: None,
         })
     }
@@ -62,16 +78,25 @@ impl Vitality {
     /// Of one lease.
     pub(crate) fn of_lease(valid_until: Moment, token: u64) -> Arc<Vitality> {
         Arc::new(Vitality {
-            valid_until: AtomicU64::new(valid_until.as_nanos()),
-            lost: OnceCell::new(),
-            bell: Arc::default(),
-            lease: Some(LeaseHold {
-                token,
-                renew: OnceCell::new(),
-                promised: AtomicU64::new(0),
-                kept: AtomicU64::new(0),
-            }),
+            life: Life::new(valid_until.as_nanos()),
+            token: Some(token),
+            lease: Some(LeaseHold::default()),
         })
+    }
+
+    /// The same, for one hold that has a token: both end together. The session may hold other locks later, and what is
+    /// left of this hold must not see their tokens.
+    pub(crate) fn fenced(&self, token: u64) -> Arc<Vitality> {
+        Arc::new(Vitality {
+            life: self.life.clone(),
+            token: Some(token),
+            lease: None,
+        })
+    }
+
+    /// A number that those have in common that end together, and no others, as long as one of them exists.
+    pub(crate) fn life(&self) -> usize {
+        Arc::as_ptr(&self.life).addr()
     }
 
     /// How the lease is renewed; once.
@@ -83,7 +108,7 @@ impl Vitality {
 
     /// The fencing token, where there is one.
     pub(crate) fn token(&self) -> Option<u64> {
-        self.lease.as_ref().map(|lease| lease.token)
+        self.token
     }
 
     /// Renews the lease. `None`: it is none.
@@ -129,44 +154,46 @@ impl Vitality {
 
     /// Takes back what was vouched for beyond `lasts` from `sent` on.
     pub(crate) fn shorten(&self, sent: Moment, lasts: Duration) {
-        self.valid_until
+        self.life
+            .valid_until
             .fetch_min(sent.plus(lasts).as_nanos(), Ordering::AcqRel);
     }
 
     /// The server confirmed the session with a statement that was sent at `sent`.
     pub(crate) fn confirm(&self, sent: Moment, lasts: Duration) {
-        self.valid_until
+        self.life
+            .valid_until
             .fetch_max(sent.plus(lasts).as_nanos(), Ordering::AcqRel);
     }
 
     /// Ends it, once: the first reason stays.
     pub(crate) fn lose(&self, reason: impl Into<Arc<str>>) {
-        if self.lost.set(reason.into()).is_ok() {
-            self.bell.notify_waiters();
+        if self.life.lost.set(reason.into()).is_ok() {
+            self.life.bell.notify_waiters();
         }
     }
 
     /// Wakes everybody who listens, without ending anything: they look for themselves.
     pub(crate) fn ring(&self) {
-        self.bell.notify_waiters();
+        self.life.bell.notify_waiters();
     }
 
     /// Why it ended, or `None` while it stands.
     pub(crate) fn lost(&self) -> Option<Arc<str>> {
-        if let Some(reason) = self.lost.get() {
+        if let Some(reason) = self.life.lost.get() {
             return Some(reason.clone());
         }
         if !self.has_run_out() {
             return None;
         }
         self.lose("the server has not confirmed the hold in time: the process, the network or the server was stalled");
-        self.lost.get().cloned()
+        self.life.lost.get().cloned()
     }
 
     /// Whether it stands, without a word to those who wait for its end: for whoever holds a mutex, under which no
     /// foreign waker may run.
     pub(crate) fn stands_quietly(&self) -> bool {
-        self.lost.get().is_none() && !self.has_run_out()
+        self.life.lost.get().is_none() && !self.has_run_out()
     }
 
     fn has_run_out(&self) -> bool {
@@ -174,7 +201,7 @@ impl Vitality {
         if crate::sabotage::is_on("no-validity") {
             return false;
         }
-        let valid_until = self.valid_until.load(Ordering::Acquire);
+        let valid_until = self.life.valid_until.load(Ordering::Acquire);
         valid_until != u64::MAX && Moment::now() >= Moment::from_nanos(valid_until)
     }
 
@@ -185,18 +212,18 @@ impl Vitality {
 
     /// How long the last confirmation still counts.
     pub(crate) fn remaining(&self) -> Duration {
-        Moment::from_nanos(self.valid_until.load(Ordering::Acquire)).since(Moment::now())
+        Moment::from_nanos(self.life.valid_until.load(Ordering::Acquire)).since(Moment::now())
     }
 
     /// As [`remaining`](Self::remaining); `None`: without limit.
     pub(crate) fn vouched_for(&self) -> Option<Duration> {
-        let is_bounded = self.valid_until.load(Ordering::Acquire) != u64::MAX;
+        let is_bounded = self.life.valid_until.load(Ordering::Acquire) != u64::MAX;
         is_bounded.then(|| self.remaining())
     }
 
     /// Rings when it ends. Look at [`lost`](Self::lost) after the bell was made and polled once, not before.
     pub(crate) fn bell(&self) -> OwnedNotified {
-        self.bell.clone().notified_owned()
+        self.life.bell.clone().notified_owned()
     }
 
     /// Completes when it ends, with the reason.

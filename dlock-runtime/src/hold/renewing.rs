@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::frame::Locked;
 use crate::clock::Moment;
-use crate::error::{Error, Unsupported};
+use crate::error::{Error, unsupported};
 use crate::key::KeyText;
 use crate::queue::lost;
 
@@ -72,11 +72,4 @@ pub(crate) fn promise_all<'a>(
         }
         Ok(())
     }
-}
-
-fn unsupported(what: String, remedy: &str) -> Error {
-    Error::Unsupported(Arc::new(Unsupported {
-        what,
-        remedy: remedy.to_owned(),
-    }))
 }

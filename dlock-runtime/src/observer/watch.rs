@@ -199,7 +199,7 @@ impl Watch {
         self.post.tally.holds.fetch_add(1, Ordering::Relaxed);
         self.post.send(record.note(id, What::Acquired { wait }));
         self.mark();
-        table.guarded.insert(address(vitality))
+        table.guarded.insert(vitality.life())
     }
 
     /// As [`is_granted`](Self::is_granted), for a lock that was to be had on the spot.
@@ -223,7 +223,7 @@ impl Watch {
         self.post.send(record.note(id, What::Acquired { wait }));
         table.records.insert(id, record);
         self.mark();
-        table.guarded.insert(address(vitality))
+        table.guarded.insert(vitality.life())
     }
 
     /// A holder lets go. How that went comes with [`has_left`](Self::has_left).
@@ -260,8 +260,8 @@ impl Watch {
     /// A session has ended: every hold that it vouched for is lost, but those on their way back.
     pub(crate) fn is_lost(&self, vitality: &Arc<Vitality>, reason: &Arc<str>) {
         let mut table = self.table();
-        table.guarded.remove(&address(vitality));
-        let is_lost = |_: &u64, record: &mut Record| matches!(&record.stage, Stage::Held(of) if Arc::ptr_eq(of, vitality));
+        table.guarded.remove(&vitality.life());
+        let is_lost = |_: &u64, record: &mut Record| matches!(&record.stage, Stage::Held(of) if of.life() == vitality.life());
         for (id, record) in table.records.extract_if(is_lost) {
             self.post.tally.holds.fetch_sub(1, Ordering::Relaxed);
             let what = What::Lost {
@@ -314,8 +314,4 @@ impl Record {
             what,
         }
     }
-}
-
-fn address(vitality: &Arc<Vitality>) -> usize {
-    Arc::as_ptr(vitality).addr()
 }

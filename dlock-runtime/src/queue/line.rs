@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::refusal::{ANSWERS_WITHIN, Refusal};
 use super::{HandOver, Origin, Patience, Request};
-use crate::backend::{Errand, Hold, Progress};
+use crate::backend::{Errand, Hold, Progress, Want};
 use crate::error::Error;
 use crate::hold::Vitality;
 use crate::key::{KeyText, Mode};
@@ -91,7 +91,7 @@ pub(super) struct Caller {
 pub(super) struct Waiting {
     pub(super) caller: Caller,
     pub(super) key: KeyText,
-    pub(super) mode: Mode,
+    pub(super) want: Want,
     pub(super) patience: Patience,
     pub(super) name_holder: bool,
     pub(super) since: Instant,
@@ -139,7 +139,7 @@ impl Waiting {
         let waiting = Waiting {
             caller,
             key: request.key.text().clone(),
-            mode: request.mode,
+            want: request.want,
             patience: request.patience,
             name_holder: request.name_holder,
             since: match request.patience {
@@ -199,7 +199,7 @@ impl Entry {
 
     /// Lets a reader in beside the readers who hold the lock, unless somebody waits already. When this process has had
     /// the lock for longer than `bound`, a writer of another may wait, and the reader lines up until that is known.
-    pub(super) fn share(&mut self, caller: Caller, mode: Mode, bound: Option<Duration>) -> Share {
+    pub(super) fn share(&mut self, caller: Caller, want: Want, bound: Option<Duration>) -> Share {
         match &mut self.state {
             State::Held {
                 hold,
@@ -208,7 +208,11 @@ impl Entry {
                 stretch,
                 asking,
                 ..
-            } if mode == Mode::Shared && self.line.is_empty() && hold.vitality.stands_quietly() => {
+            } if want.mode == Mode::Shared
+                && self.line.is_empty()
+                && hold.serves(want)
+                && hold.vitality.stands_quietly() =>
+            {
                 if bound.is_some_and(|bound| stretch.since.elapsed() > bound) {
                     *asking = true;
                     return Share::Ask(*stretch);
@@ -248,7 +252,7 @@ impl Entry {
             while self
                 .line
                 .front()
-                .is_some_and(|first| first.mode == Mode::Shared)
+                .is_some_and(|first| first.want.mode == Mode::Shared && hold.serves(first.want))
                 && let Some(waiting) = self.line.pop_front()
             {
                 self.one_tries -= usize::from(waiting.is_one_try());
@@ -269,8 +273,11 @@ impl Entry {
                 asking: true,
                 mode: Mode::Shared,
                 ..
-            } if newcomer.mode == Mode::Shared
-                && self.line.iter().all(|waiting| waiting.mode == Mode::Shared) =>
+            } if newcomer.want.mode == Mode::Shared
+                && self
+                    .line
+                    .iter()
+                    .all(|waiting| waiting.want.mode == Mode::Shared) =>
             {
                 None
             }
@@ -282,6 +289,8 @@ impl Entry {
                 Progress::Busy if !errand.is_called_off() => {
                     Some(Refusal::HeldElsewhere { asked_now: false })
                 }
+                // As good as held, by the first in line.
+                Progress::Counting { .. } => Some(self.held_here()),
                 _ => None,
             },
             State::GivingBack => None,
@@ -346,7 +355,13 @@ impl Entry {
             return None;
         };
         // An errand that was called off was not the caller's; its own is sent when that one is home.
-        if !errand.is_called_off() && !matches!(errand.progress(), Progress::Asked) {
+        let answers = match errand.progress() {
+            Progress::Asked => true,
+            // The answer came, and is not complete. Who has waited already is owed no more time than it had asked for.
+            Progress::Counting { waited } => !waited,
+            Progress::Busy | Progress::Trouble(_) => false,
+        };
+        if !errand.is_called_off() && !answers {
             return None;
         }
         let position = self.position(id)?;
@@ -372,9 +387,9 @@ impl Entry {
         gone
     }
 
-    /// Takes the first out of the line, if it asked for this mode.
-    pub(super) fn pop(&mut self, mode: Mode) -> Option<Waiting> {
-        self.wants(mode).then(|| self.take_at(0)).flatten()
+    /// Takes the first out of the line, if it asked for this.
+    pub(super) fn pop(&mut self, want: Want) -> Option<Waiting> {
+        self.wants(want).then(|| self.take_at(0)).flatten()
     }
 
     /// Empties the line.
@@ -390,15 +405,15 @@ impl Entry {
     pub(super) fn grant(
         &mut self,
         hold: Hold,
-        mode: Mode,
+        want: Want,
         stretch: Stretch,
     ) -> Result<(SmallVec<[Waiting; 1]>, Vec<Waiting>), Hold> {
         let mut granted = SmallVec::new();
         let mut holders = SmallVec::new();
-        while let Some(waiting) = self.pop(mode) {
+        while let Some(waiting) = self.pop(want) {
             holders.push(waiting.caller);
             granted.push(waiting);
-            if mode == Mode::Exclusive {
+            if want.mode == Mode::Exclusive {
                 break;
             }
         }
@@ -408,7 +423,7 @@ impl Entry {
         }
         self.state = State::Held {
             hold,
-            mode,
+            mode: want.mode,
             holders,
             stretch,
             asking: false,
@@ -430,7 +445,8 @@ impl Entry {
         }
     }
 
-    /// Whether the next in line can have the lock as it is, without the server: the stretch that this begins.
+    /// Whether the next in line can have the lock as it is, without the server: the stretch that this begins. A token is one
+    /// holder's alone: neither a hold that has one is handed over, nor another to a caller who needs one.
     pub(super) fn next_stretch(
         &self,
         hold: &Hold,
@@ -442,7 +458,7 @@ impl Entry {
         let stands = hold.vitality.stands_quietly();
         #[cfg(dlock_sabotage)]
         let stands = stands || crate::sabotage::is_on("lost-hand-over");
-        let suits = first.mode == mode && stands;
+        let suits = first.want == Want::plain(mode) && hold.vitality.token().is_none() && stands;
         suits.then(|| stretch.longer(bounds)).flatten()
     }
 
@@ -460,9 +476,9 @@ impl Entry {
         Ok(())
     }
 
-    /// Whether the next in line wants the lock in this mode.
-    pub(super) fn wants(&self, mode: Mode) -> bool {
-        self.line.front().is_some_and(|first| first.mode == mode)
+    /// Whether the next in line wants the lock like this.
+    pub(super) fn wants(&self, want: Want) -> bool {
+        self.line.front().is_some_and(|first| first.want == want)
     }
 
     /// A holder lets go.
@@ -494,7 +510,7 @@ impl Entry {
             && self
                 .line
                 .front()
-                .is_none_or(|first| first.mode != errand.mode)
+                .is_none_or(|first| first.want != errand.want)
         {
             errand.call_off();
         }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time;
 
-use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Taken};
+use crate::backend::{Backend, Errand, GivenBack, Grant, Hold, Taken, Want};
 use crate::error::{Error, Lost, Refused, TooManyHeld};
 use crate::hold::Vitality;
 use crate::hold::frame::Frame;
@@ -63,7 +63,7 @@ pub(crate) struct Request<'a> {
     pub(crate) key: &'a Key,
     /// The lock's name on the server, or the turn under an enclosing body's hold.
     pub(crate) name: &'a ServerKey,
-    pub(crate) mode: Mode,
+    pub(crate) want: Want,
     pub(crate) patience: Patience,
     /// Whether a refusal has to name the holder, at the price of one more query.
     pub(crate) name_holder: bool,
@@ -169,7 +169,7 @@ impl Queue {
     /// Joins the line for a lock, or takes it on the spot.
     pub(crate) fn join(self: &Arc<Self>, request: &Request<'_>) -> Result<Admission, Error> {
         self.check()?;
-        if request.mode == Mode::Shared {
+        if request.want.mode == Mode::Shared {
             self.backend
                 .shared_mode()
                 .map_err(|why| Error::Unsupported(Arc::new(why)))?;
@@ -198,7 +198,7 @@ impl Queue {
         };
         // The turns of nested bodies are nobody else's business.
         let bound = request.turn.is_none().then_some(self.hand_over.time);
-        match entry.share(caller, request.mode, bound) {
+        match entry.share(caller, request.want, bound) {
             Share::Granted(vitality) => {
                 drop(table);
                 self.watch_grant(id, request, &vitality);
@@ -278,10 +278,10 @@ impl Queue {
         caller: Caller,
         request: &Request<'_>,
     ) -> Result<Admission, Error> {
-        let (key, mode, id) = (request.name, request.mode, caller.id);
-        if let Some(hold) = self.take_now(key, mode, request.turn) {
+        let (key, want, id) = (request.name, request.want, caller.id);
+        if let Some(hold) = self.take_now(key, want, request.turn) {
             let vitality = hold.vitality.clone();
-            let entry = Entry::held(request.key.text().clone(), hold, mode, caller);
+            let entry = Entry::held(request.key.text().clone(), hold, want.mode, caller);
             table.entries.insert(key.clone(), entry);
             drop(table);
             self.watch_grant(id, request, &vitality);
@@ -290,7 +290,7 @@ impl Queue {
         self.io.check()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
-        let errand = Errand::new(key.clone(), mode, deadline);
+        let errand = Errand::new(key.clone(), want, deadline);
         self.watch_request(id, request);
         table
             .entries
@@ -303,13 +303,13 @@ impl Queue {
     }
 
     /// Takes a lock on the spot, where that needs no I/O: a turn is nobody's but this process's.
-    fn take_now(&self, key: &ServerKey, mode: Mode, turn: Option<&Arc<Vitality>>) -> Option<Hold> {
+    fn take_now(&self, key: &ServerKey, want: Want, turn: Option<&Arc<Vitality>>) -> Option<Hold> {
         match turn {
             Some(vitality) => Some(Hold {
                 vitality: vitality.clone(),
                 grant: Box::new(Turn),
             }),
-            None => self.backend.take_now(key, mode),
+            None => self.backend.take_now(key, want),
         }
     }
 
@@ -341,7 +341,7 @@ impl Queue {
         }
         match taken {
             Taken::Held(hold) => {
-                self.hand_out(table, &errand.key, errand.mode, hold, Stretch::begin());
+                self.hand_out(table, &errand.key, errand.want, hold, Stretch::begin());
             }
             Taken::CalledOff => self.advance(table, &errand.key),
             Taken::Refused {
@@ -370,7 +370,7 @@ impl Queue {
         error: impl FnOnce(Arc<str>) -> Error,
     ) {
         let entry = table.entries.get_mut(&errand.key);
-        let rejected = entry.and_then(|entry| entry.pop(errand.mode));
+        let rejected = entry.and_then(|entry| entry.pop(errand.want));
         if let Some(waiting) = &rejected {
             table.forget_wait(waiting.caller.id);
         }
@@ -386,7 +386,7 @@ impl Queue {
         self: &Arc<Self>,
         mut table: MutexGuard<'_, Table>,
         key: &ServerKey,
-        mode: Mode,
+        want: Want,
         hold: Hold,
         stretch: Stretch,
     ) {
@@ -394,7 +394,7 @@ impl Queue {
             return;
         };
         let vitality = hold.vitality.clone();
-        match entry.grant(hold, mode, stretch) {
+        match entry.grant(hold, want, stretch) {
             Ok((granted, refused)) => {
                 for waiting in granted.iter().chain(&refused) {
                     table.forget_wait(waiting.caller.id);
@@ -427,11 +427,11 @@ impl Queue {
             return;
         };
         if let Some(first) = entry.line.front() {
-            let mode = first.mode;
-            if let Some(hold) = self.take_now(key, mode, first.turn.as_ref()) {
-                return self.hand_out(table, key, mode, hold, Stretch::begin());
+            let want = first.want;
+            if let Some(hold) = self.take_now(key, want, first.turn.as_ref()) {
+                return self.hand_out(table, key, want, hold, Stretch::begin());
             }
-            let errand = Errand::new(key.clone(), mode, entry.patience());
+            let errand = Errand::new(key.clone(), want, entry.patience());
             entry.state = State::Taking(errand.clone());
             drop(table);
             self.send(errand, None);

@@ -15,6 +15,9 @@ use crate::key::ServerKey;
 /// the lock. Longer, and it counts as unavailable.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+const NOT_COUNTED: &str = "the lock was granted, and given back since its fencing token was not counted in time: a transaction \
+     that has checked a token keeps the counter, or the server waits before it commits";
+
 /// Why a caller does not get the lock.
 #[derive(Clone)]
 pub(super) enum Refusal {
@@ -38,7 +41,7 @@ impl Queue {
             return;
         }
         let refusal = match errand.progress() {
-            Progress::Asked => return,
+            Progress::Asked | Progress::Counting { .. } => return,
             Progress::Busy => Refusal::HeldElsewhere { asked_now: true },
             Progress::Trouble(trouble) => Refusal::Trouble(trouble),
         };
@@ -78,6 +81,7 @@ impl Queue {
             drop(table);
             return self.expire_at(key, id, answer_by);
         }
+        let is_first = (entry.line.front()).is_some_and(|first| first.caller.id == id);
         let Some(waiting) = entry.remove(id) else {
             return;
         };
@@ -93,6 +97,13 @@ impl Queue {
                     source: None,
                 }),
                 Progress::Busy => Refusal::HeldElsewhere { asked_now: false },
+                // It is as good as held, by the first in line.
+                Progress::Counting { .. } if !is_first => entry.held_here(),
+                // Nobody else holds it: it is not busy.
+                Progress::Counting { .. } => Refusal::Trouble(Trouble {
+                    reason: NOT_COUNTED.into(),
+                    source: None,
+                }),
                 Progress::Trouble(trouble) => Refusal::Trouble(trouble),
             },
         };

@@ -8,7 +8,7 @@ use futures_util::future::Either;
 
 use super::line::{LetGo, Stretch};
 use super::{Leaving, Queue};
-use crate::backend::{GivenBack, Hold, Offered};
+use crate::backend::{GivenBack, Hold, Offered, Want};
 use crate::key::{Mode, ServerKey};
 
 /// What a release is told that finds nothing to release.
@@ -48,10 +48,12 @@ impl Queue {
                     let vitality = hold.vitality.clone();
                     // It stood a moment ago. Under the mutex: the next holder's grant is reported behind the release.
                     self.watch_release(Some(id), &Ok(()));
-                    self.hand_out(table, key, mode, hold, stretch);
+                    let want = Want::plain(mode);
+                    self.hand_out(table, key, want, hold, stretch);
                     return Leaving::done(vitality.lost().map_or(Ok(()), Err));
                 }
-                let again = entry.wants(mode).then_some(mode);
+                let want = Want::plain(mode);
+                let again = (hold.vitality.token().is_none() && entry.wants(want)).then_some(want);
                 drop(table);
                 if let Some(watch) = &self.watch {
                     watch.leaves(id);
@@ -68,22 +70,22 @@ impl Queue {
         }
     }
 
-    /// `id`: who held it. `again`: the next in line would take it again in this mode, if nobody else does.
+    /// `id`: who held it. `again`: the next in line would take it again like this, if nobody else does.
     pub(super) fn give_back(
         self: &Arc<Self>,
         key: &ServerKey,
         hold: Hold,
         id: Option<u64>,
         heard: bool,
-        again: Option<Mode>,
+        again: Option<Want>,
     ) -> Leaving {
         let Hold {
             vitality,
             mut grant,
         } = hold;
-        let offered = again.and_then(|mode| Some((mode, grant.offer()?)));
-        let (mode, giving_back) = match offered {
-            Some((mode, offered)) => (mode, Either::Left(offered)),
+        let offered = again.and_then(|want| Some((want, grant.offer()?)));
+        let (want, giving_back) = match offered {
+            Some((want, offered)) => (want, Either::Left(offered)),
             None => match grant.give_back() {
                 GivenBack::Now(result) => {
                     let result = vitality.lost().map_or(result, Err);
@@ -101,7 +103,7 @@ impl Queue {
                         given_back,
                         again: None,
                     });
-                    (Mode::Exclusive, Either::Right(alone))
+                    (Want::plain(Mode::Exclusive), Either::Right(alone))
                 }
             },
         };
@@ -114,7 +116,7 @@ impl Queue {
             queue.watch_release(id, &given_back);
             match again {
                 Some(hold) => {
-                    queue.hand_out(queue.table(), &key, mode, hold, Stretch::begin());
+                    queue.hand_out(queue.table(), &key, want, hold, Stretch::begin());
                 }
                 None => queue.advance(queue.table(), &key),
             }

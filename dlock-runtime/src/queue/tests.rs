@@ -116,7 +116,7 @@ fn io() -> Arc<Io> {
 
 fn ask(queue: &Arc<Queue>, mode: Mode, patience: Patience) -> Result<Admission, Error> {
     queue.join(&Request {
-        mode,
+        want: Want::plain(mode),
         patience,
         ..request(&Key::new("key").expect("a good key"), &name())
     })
@@ -126,7 +126,7 @@ fn request<'a>(key: &'a Key, name: &'a ServerKey) -> Request<'a> {
     Request {
         key,
         name,
-        mode: Mode::Exclusive,
+        want: Want::plain(Mode::Exclusive),
         patience: Patience::Forever,
         name_holder: false,
         turn: None,

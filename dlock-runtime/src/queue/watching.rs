@@ -12,7 +12,7 @@ impl Queue {
     /// A request is not served on the spot. A turn under another body's hold is nobody's business.
     pub(super) fn watch_request(&self, id: u64, request: &Request<'_>) {
         if let (Some(watch), None) = (&self.watch, request.turn) {
-            watch.asks(id, request.key.text(), request.mode);
+            watch.asks(id, request.key.text(), request.want.mode);
         }
     }
 
@@ -24,7 +24,7 @@ impl Queue {
         vitality: &Arc<Vitality>,
     ) {
         if let (Some(watch), None) = (&self.watch, request.turn)
-            && watch.is_granted_at_once(id, request.key.text(), request.mode, vitality)
+            && watch.is_granted_at_once(id, request.key.text(), request.want.mode, vitality)
         {
             self.guard(vitality);
         }

@@ -21,6 +21,7 @@ mod asking;
 mod cancellation;
 mod connections;
 mod exclusion;
+mod fencing;
 mod global;
 mod keeping;
 mod keys;
@@ -227,6 +228,17 @@ table::contract! {
         a_body_can_renew_and_has_a_token: leases,
         a_function_can_have_a_ttl_of_its_own: leases,
         a_waiter_is_woken_soon: woken_leases,
+    }
+    fencing {
+        b3_tokens_grow_with_each_holder: everywhere,
+        b3_a_killed_holder_counts_nothing_behind_its_successor: sessions,
+        b3_a_count_that_waits_ends_with_the_deadline: sessions,
+        b3_a_count_that_is_given_up_leaves_nothing: sessions,
+        b3_a_fenced_lock_does_not_wait_for_those_who_wait: sessions,
+        b3_a_lost_session_costs_one_fenced_lock: sessions,
+        b3_dead_connections_cost_a_fenced_try_nothing: sessions,
+        b3_tokens_grow_across_a_restart_of_the_server: own_sessions,
+        b3_readers_have_no_token: postgres,
     }
     rules {
         s1_the_server_ends_keeper_and_waiter_of_a_silent_process: sessions,

@@ -7,9 +7,9 @@ use std::path::Path;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The rules of the sessions, of the leases, and of both strategies.
-const RULES: [&str; 21] = [
+const RULES: [&str; 22] = [
     "S1", "S2", "S3", "S4", "S5", "S6", "S7", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "B1",
-    "B2", "B4", "B5", "B6", "B7",
+    "B2", "B3", "B4", "B5", "B6", "B7",
 ];
 
 /// The words in place of tests, for a rule of [`PENDING`].

@@ -35,6 +35,7 @@ pub(crate) struct Site {
     account: String,
     dsn: String,
     admin: Option<Admin>,
+    admin_url: String,
     server: Option<Mutex<Server>>,
     /// The directory of a file of SQLite.
     directory: Option<PathBuf>,
@@ -64,7 +65,10 @@ impl Site {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let tag = format!("c{}x{count}", std::process::id());
-        let admin = place.family().map(|family| Admin::new(family, admin));
+        let admin_url = admin;
+        let admin = place
+            .family()
+            .map(|family| Admin::new(family, admin_url.clone()));
         let (mut account, mut made) = (USER.to_owned(), None);
         let dsn = match (place.family(), &admin) {
             // On a server of its own the test is alone. (And an account does not survive a crash: the servers of
@@ -95,6 +99,7 @@ impl Site {
             account,
             dsn,
             admin,
+            admin_url,
             server: server.map(Mutex::new),
             directory: made,
             lockers: Mutex::default(),
@@ -190,6 +195,11 @@ impl Site {
         self.admin().waiters(&self.mark())
     }
 
+    /// The sessions of this test that wait for a row that another transaction has locked.
+    pub(crate) fn writers(&self) -> Vec<i64> {
+        self.admin().writers(&self.mark())
+    }
+
     /// What the server shows with each session of this test.
     fn mark(&self) -> String {
         match self.family() {
@@ -222,6 +232,11 @@ impl Site {
             Some(directory) => leases::in_file(&directory.join(FILE), namespace),
             None => leases::on_server(self.admin(), namespace),
         }
+    }
+
+    /// Another connection of the administrator's, for a transaction.
+    pub(crate) fn second_admin(&self) -> Admin {
+        Admin::new(self.family(), self.admin_url.clone())
     }
 
     /// The server of this test's own.

@@ -11,6 +11,7 @@ on_every_server! {
     session_locks_need_a_login_and_nothing_else => session_locks;
     the_holder_is_named_as_far_as_the_account_may_see => the_holder;
     a_list_and_a_kick_need_what_the_page_says => list_and_kick;
+    fencing_tokens_need_a_table_and_say_so => fencing_tokens;
 }
 
 /// Takes from everybody what servers give to everybody.
@@ -275,4 +276,68 @@ fn list_and_kick(server: &mut Server) {
     let kicked = bare.kick_session_blocking("a").expect("granted");
     assert_eq!(kicked.len(), 1);
     until("the holder is told", || !guard.is_held());
+}
+
+/// Without the table, without a right to it, and with the three rights that the page names.
+fn fencing_tokens(server: &mut Server) {
+    harden(server);
+    create_account(server, "bare", "");
+    let (table, schema) = if server.kind() == Kind::Postgres {
+        admin(
+            server,
+            &format!("GRANT CONNECT ON DATABASE {DATABASE} TO bare"),
+        );
+        admin(server, "CREATE SCHEMA locks");
+        admin(server, "GRANT USAGE ON SCHEMA locks TO bare");
+        let table = "locks.fences".to_owned();
+        let schema = dlock::fencing::postgres_schema(Some(&table));
+        (table, schema)
+    } else {
+        let table = format!("{DATABASE}.fences");
+        let schema = dlock::fencing::mysql_schema(Some(&table));
+        (table, schema)
+    };
+    let dsn = format!(
+        "{}&fencing=true&fencing_table={table}",
+        bare_dsn(server, "bare")
+    );
+    let locker = connect(&dsn).expect("a login suffices for the start");
+    let refused = |words: &[&str]| {
+        let error = locker.lock("fenced").timeout(SOON).acquire_blocking();
+        let Err(Error::Refused(refused)) = error else {
+            panic!("not counted: {error:?}");
+        };
+        for word in words {
+            assert!(refused.message.contains(word), "{}", refused.message);
+        }
+        // Nobody holds it: it went back.
+        let plain = locker.lock("fenced").fencing(false).try_acquire_blocking();
+        let plain = plain.expect("may").expect("free");
+        plain.release_blocking().expect("held to the end");
+    };
+    // MySQL and MariaDB do not tell a stranger that there is no such table.
+    if server.kind() == Kind::Postgres {
+        refused(&[&table, "cannot be made", "postgres_schema"]);
+    } else {
+        refused(&[&table, "GRANT SELECT, INSERT, UPDATE"]);
+    }
+    admin(
+        server,
+        schema.expect("a name").trim_end().trim_end_matches(';'),
+    );
+    refused(&[&table, "GRANT SELECT, INSERT, UPDATE"]);
+    let account = match server.kind() {
+        Kind::Postgres => "bare",
+        _ => "'bare'@'%'",
+    };
+    admin(
+        server,
+        &format!("GRANT SELECT, INSERT, UPDATE ON {table} TO {account}"),
+    );
+    for token in 1..=2 {
+        let guard = locker.lock("fenced").timeout(SOON).acquire_blocking();
+        let guard = guard.expect("the three suffice");
+        assert_eq!(guard.fencing_token(), Some(token));
+        guard.release_blocking().expect("held to the end");
+    }
 }

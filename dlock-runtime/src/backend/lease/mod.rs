@@ -117,7 +117,14 @@ impl<S: Store> Leases<S> {
         token: u64,
         sent: Moment,
     ) -> Hold {
-        let lease = Lease::new(name, owner, token, errand.mode, self.settings.ttl, sent);
+        let lease = Lease::new(
+            name,
+            owner,
+            token,
+            errand.want.mode,
+            self.settings.ttl,
+            sent,
+        );
         let vitality = lease.vitality().clone();
         let (leases, renewed) = (Arc::downgrade(self), Arc::downgrade(&lease));
         vitality.renew_with(Box::new(move |ttl| renew(&leases, &renewed, ttl)));

@@ -131,7 +131,7 @@ impl<S: Store> Attempt<'_, S> {
             ttl: settings.ttl,
             stale,
         };
-        match self.errand.mode {
+        match self.errand.want.mode {
             Mode::Exclusive => store.take(&claim).await,
             Mode::Shared => shared::take(&**store, &claim).await,
         }
@@ -195,7 +195,7 @@ impl<S: Store> Attempt<'_, S> {
         let notice = Notice {
             name: &self.name,
             owner: &self.owner,
-            mode: self.errand.mode,
+            mode: self.errand.want.mode,
             since: self.announced.as_ref().map(|announced| announced.since),
             lasts,
         };

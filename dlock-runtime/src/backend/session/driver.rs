@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capabilities::Reach;
+use crate::config::TableName;
 use crate::error::{Holder, Source};
 use crate::hazard::{Hazard, Hazards};
 use crate::key::{Key, Mode, ServerKey};
@@ -27,6 +28,8 @@ pub(crate) struct SessionSettings {
     pub(crate) application_name: Arc<str>,
     /// What a server may be all the same.
     pub(crate) allowed: Hazards,
+    /// Where fencing tokens are counted.
+    pub(crate) fencing_table: TableName,
 }
 
 /// Opens sessions on one server.
@@ -88,6 +91,10 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// Ends the wait that is under way on this session, where needed through `helper`, another session of this
     /// server. Returns when the server has acknowledged it.
     fn interrupt(&self, helper: &Self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Raises the counter of a lock that this session holds, durably and in a transaction of its own, and makes its table
+    /// where that is missing. Waits for whoever has locked the row at most a third of the limit.
+    fn count(&self, key: &ServerKey) -> impl Future<Output = Result<Counted, DriverError>> + Send;
 
     /// Gives the lock back. `false`: the session did not hold it.
     fn unlock(
@@ -210,6 +217,15 @@ pub(crate) enum Offer {
     NotHeld,
 }
 
+/// What became of a fencing token.
+#[derive(Debug)]
+pub(crate) enum Counted {
+    /// It is counted.
+    Token(u64),
+    /// Somebody keeps the counter: nothing was counted, and later it may be.
+    Kept { reason: String },
+}
+
 /// How a wait in the server's queue ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -308,6 +324,24 @@ impl Hazards {
             })
         };
         found.into_iter().map(judge).collect()
+    }
+}
+
+impl DriverError {
+    /// With what to do about it.
+    pub(crate) fn advised(self, remedy: &str) -> DriverError {
+        match self {
+            DriverError::Refused {
+                code,
+                message,
+                source,
+            } => DriverError::Refused {
+                message: format!("{message}; {remedy}"),
+                code,
+                source,
+            },
+            gone @ DriverError::Gone { .. } => gone,
+        }
     }
 }
 

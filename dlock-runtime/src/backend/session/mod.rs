@@ -3,7 +3,8 @@
 //! One algorithm for every database. The *keeper*, a single connection, tries locks without waiting and holds
 //! them. Only when a try fails and somebody is willing to wait does a *waiter*, a connection of its own, wait in
 //! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
-//! waits. At the start, the first two connections prove that they exclude each other.
+//! waits. At the start, the first two connections prove that they exclude each other. A lock with a fencing token is
+//! held by a connection of its own from the beginning, which counts the token (`take/fenced`).
 
 mod batch;
 pub(crate) mod driver;
@@ -35,6 +36,7 @@ use super::{
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
+use crate::hold::Vitality;
 use crate::key::{Key, Mode, ServerKey};
 use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
@@ -357,16 +359,17 @@ impl<D: Driver> Drop for SessionGrant<D> {
 
 fn hold<D: Driver>(
     live: Arc<Live<D::Session>>,
+    vitality: Arc<Vitality>,
     errand: &Errand,
     home: Option<Arc<Waiters<D>>>,
     room: Room,
 ) -> Taken {
     Taken::Held(Hold {
-        vitality: live.vitality().clone(),
+        vitality,
         grant: Box::new(SessionGrant::<D> {
             live: Some(live),
             key: errand.key.clone(),
-            mode: errand.mode,
+            mode: errand.want.mode,
             home,
             room: Some(room),
         }),

@@ -1,5 +1,7 @@
 //! Taking one lock: try on the keeper, then wait on a waiter.
 
+mod fenced;
+
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -117,11 +119,18 @@ impl<D: Driver> Attempt<'_, D> {
                 return Ok(false);
             }
         };
+        if self.errand.want.fenced {
+            // The keeper is asked for all the same: it knows which server is the one, and ends a wait.
+            return self.try_apart().await;
+        }
         let room = self.room()?;
         // From here the try runs to its end, also when the errand is called off: an answer that nobody reads
         // could be a lock that nobody knows of.
         let sent = Moment::now();
-        match keeper.try_lock(&self.errand.key, self.errand.mode).await {
+        match keeper
+            .try_lock(&self.errand.key, self.errand.want.mode)
+            .await
+        {
             Ok(true) => {
                 keeper.confirm(sent);
                 // The answer may have come while this process was stopped, and the server has ended the session
@@ -131,7 +140,8 @@ impl<D: Driver> Attempt<'_, D> {
                     self.failed(gone(&reason)).await?;
                     return Ok(false);
                 }
-                Err(hold::<D>(keeper, self.errand, None, room))
+                let vitality = keeper.vitality().clone();
+                Err(hold::<D>(keeper, vitality, self.errand, None, room))
             }
             Ok(false) => {
                 self.reconnected = false;
@@ -169,7 +179,7 @@ impl<D: Driver> Attempt<'_, D> {
         let answer = {
             let _quiet = waiter.without_heartbeat();
             let session = waiter.session();
-            let mut waiting = pin!(session.wait_lock(&errand.key, errand.mode, at_most));
+            let mut waiting = pin!(session.wait_lock(&errand.key, errand.want.mode, at_most));
             tokio::select! {
                 biased;
                 answer = &mut waiting => answer,
@@ -240,7 +250,7 @@ impl<D: Driver> Attempt<'_, D> {
             Ok(Ok(Wait::Granted)) => {
                 // The interruption came too late, and would hit the next statement. Closing the connection frees
                 // the lock, but only some time later; this process's next request must find it free.
-                let _ = waiter.unlock(&self.errand.key, self.errand.mode).await;
+                let _ = waiter.unlock(&self.errand.key, self.errand.want.mode).await;
                 waiter.lose("an interruption came too late");
             }
             Ok(Ok(Wait::TimedOut)) => waiter.lose("an interruption came too late"),
@@ -257,7 +267,7 @@ impl<D: Driver> Attempt<'_, D> {
         to_its_end(async move { waiter.session().interrupt(keeper.session()).await }).await
     }
 
-    /// A waiter was granted the lock.
+    /// A connection of its own was granted the lock.
     async fn granted(
         &mut self,
         waiter: Arc<Live<D::Session>>,
@@ -277,11 +287,12 @@ impl<D: Driver> Attempt<'_, D> {
             waiter.lose(reason.clone());
             return self.failed(gone(&reason)).await;
         }
-        Err(self.hold_waiter(waiter, room))
-    }
-
-    fn hold_waiter(&self, waiter: Arc<Live<D::Session>>, room: Room) -> Taken {
-        hold(waiter, self.errand, Some(self.locks.waiters.clone()), room)
+        if self.errand.want.fenced {
+            return self.count(waiter, room).await;
+        }
+        let vitality = waiter.vitality().clone();
+        let home = Some(self.locks.waiters.clone());
+        Err(hold(waiter, vitality, self.errand, home, room))
     }
 
     /// A statement failed: the errand ends where the server refused it, and goes on where the connection is gone.

@@ -3,6 +3,7 @@
 
 mod batch;
 mod calling_off;
+mod fenced;
 mod load;
 mod proof;
 mod scripted;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Limits, SessionLocks};
-use crate::backend::{Backend, Errand, GivenBack, Hold, Taken};
+use crate::backend::{Backend, Errand, GivenBack, Hold, Taken, Want};
 use crate::hazard::Hazards;
 use crate::key::{Mode, ServerKey};
 use scripted::Script;
@@ -46,7 +47,15 @@ fn errand(patience: Option<Duration>) -> Arc<Errand> {
 
 fn errand_for(key: i64, patience: Option<Duration>) -> Arc<Errand> {
     let deadline = patience.map(|patience| std::time::Instant::now() + patience);
-    Errand::new(ServerKey::Number(key), Mode::Exclusive, deadline)
+    errand_of(key, false, deadline)
+}
+
+fn errand_of(key: i64, fenced: bool, deadline: Option<std::time::Instant>) -> Arc<Errand> {
+    let want = Want {
+        mode: Mode::Exclusive,
+        fenced,
+    };
+    Errand::new(ServerKey::Number(key), want, deadline)
 }
 
 fn held(taken: Taken) -> Hold {

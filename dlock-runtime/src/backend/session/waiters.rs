@@ -26,6 +26,8 @@ pub(super) struct Waiters<D: Driver> {
     driver: Arc<D>,
     limits: Limits,
     permits: Arc<Semaphore>,
+    /// For tries on connections of their own, as many at a time as may wait.
+    tries: Arc<Semaphore>,
     pool: Mutex<Pool<D::Session>>,
     /// The attempts to open one that failed: a server that has no connection left is not asked for one by every
     /// errand at every try.
@@ -49,6 +51,7 @@ impl<D: Driver> Waiters<D> {
             driver,
             limits,
             permits: Arc::new(Semaphore::new(limits.max_waiters)),
+            tries: Arc::new(Semaphore::new(limits.max_waiters)),
             failures: Mutex::new(Failures::none()),
             pool: Mutex::new(Pool {
                 server: server.into(),
@@ -62,11 +65,12 @@ impl<D: Driver> Waiters<D> {
 
     /// The right to wait, in the order of asking.
     pub(super) async fn permit(&self) -> Permit {
-        match self.permits.clone().acquire_owned().await {
-            Ok(permit) => permit,
-            // The semaphore is never closed.
-            Err(_) => std::future::pending().await,
-        }
+        permit_of(&self.permits).await
+    }
+
+    /// The right to try on a connection that is checked out for that, in the order of asking.
+    pub(super) async fn permit_to_try(&self) -> Permit {
+        permit_of(&self.tries).await
     }
 
     /// The right to use one at once, if nobody is in line for it.
@@ -173,6 +177,14 @@ impl<D: Driver> Waiters<D> {
         }
     }
 
+    /// Ends the connections that nobody uses.
+    pub(super) fn close_idle(&self, reason: &str) {
+        let idle = std::mem::take(&mut self.pool().idle);
+        for (_, live) in idle {
+            live.lose(reason);
+        }
+    }
+
     /// Ends every connection.
     pub(super) fn close(&self, reason: &str) {
         let mut pool = self.pool();
@@ -190,6 +202,14 @@ impl<D: Driver> Waiters<D> {
 
     fn pool(&self) -> MutexGuard<'_, Pool<D::Session>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn permit_of(permits: &Arc<Semaphore>) -> Permit {
+    match permits.clone().acquire_owned().await {
+        Ok(permit) => permit,
+        // The semaphores are never closed.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -28,6 +28,8 @@ enum Kind {
     SharedTry,
     /// Exclusive, until a deadline, which passes when the scheduler says so.
     Timed,
+    /// Exclusive, with a token of its own.
+    Fenced,
 }
 
 const KINDS: [Kind; 4] = [Kind::Exclusive, Kind::Shared, Kind::OneTry, Kind::Timed];
@@ -144,6 +146,31 @@ fn no_order_of_three_callers_breaks_the_line() {
             for third in KINDS {
                 let scenario = Scenario {
                     callers: vec![first, second, third],
+                    hand_overs: 1,
+                    closes: false,
+                    asks: false,
+                };
+                played += play_all(&scenario, &[], deeper(5));
+            }
+        }
+    }
+    println!("{played} sequences");
+    assert!(played > 10_000, "only {played} sequences");
+}
+
+#[test]
+fn b3_no_order_of_events_gives_one_token_to_two_or_none_to_who_needs_it() {
+    let kinds = [Kind::Exclusive, Kind::Shared, Kind::OneTry, Kind::Fenced];
+    let mut played = 0;
+    for first in kinds {
+        for second in kinds {
+            for third in kinds {
+                let callers = vec![first, second, third];
+                if !callers.contains(&Kind::Fenced) {
+                    continue;
+                }
+                let scenario = Scenario {
+                    callers,
                     hand_overs: 1,
                     closes: false,
                     asks: false,

@@ -126,6 +126,6 @@ pub(crate) fn is_unknown_session(error: &DriverError) -> bool {
     has_code(error, &["1094"])
 }
 
-fn has_code(error: &DriverError, codes: &[&str]) -> bool {
+pub(crate) fn has_code(error: &DriverError, codes: &[&str]) -> bool {
     matches!(error, DriverError::Refused { code, .. } if codes.contains(&&**code))
 }

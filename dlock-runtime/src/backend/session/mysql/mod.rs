@@ -2,6 +2,7 @@
 
 mod batch;
 pub(crate) mod errors;
+pub(crate) mod fencing;
 mod holder;
 mod list;
 pub(crate) mod names;
@@ -19,8 +20,8 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session,
-    SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer,
+    Session, SessionSettings, Wait,
 };
 use crate::capabilities::Reach;
 use crate::endpoint::MySqlEndpoint;
@@ -28,6 +29,7 @@ use crate::error::Holder;
 use crate::hazard::Hazard;
 use crate::key::{self, Key, Mode, ServerKey};
 use crate::scheme::KeyScheme;
+use fencing::Counter;
 use settings::{Facts, Flavor};
 use slot::Slot;
 
@@ -86,6 +88,7 @@ impl MySqlDriver {
         }
         Ok(MySqlSession {
             slot: Slot::new(conn),
+            counter: Counter::new(self.settings.fencing_table.clone(), self.settings.limit / 3),
             facts,
         })
     }
@@ -130,6 +133,7 @@ impl Driver for MySqlDriver {
 /// A connection to MySQL or MariaDB. It carries one statement at a time; the others wait for their turn.
 pub(crate) struct MySqlSession {
     slot: Slot,
+    counter: Counter,
     facts: Facts,
 }
 
@@ -279,6 +283,10 @@ impl Session for MySqlSession {
         }
         let kill = format!("KILL QUERY {}", self.facts.id);
         helper.slot.run(move |conn| conn.query_drop(kill)).await
+    }
+
+    async fn count(&self, key: &ServerKey) -> Result<Counted, DriverError> {
+        self.counter.count(&self.slot, &key.to_text()).await
     }
 
     async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {

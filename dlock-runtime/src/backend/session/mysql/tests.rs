@@ -2,6 +2,7 @@
 //! `…_ADMIN_URL`): every test runs on both.
 
 mod batches;
+mod counting;
 mod facts;
 mod names;
 mod offers;
@@ -86,6 +87,7 @@ fn settings() -> SessionSettings {
         namespace: "driver tests".into(),
         application_name: "dlock driver tests".into(),
         allowed: crate::hazard::Hazards::default(),
+        fencing_table: crate::config::TableName::of_fences(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod backend_key;
 pub(crate) mod errors;
+pub(crate) mod fencing;
 mod list;
 mod settings;
 mod statements;
@@ -18,16 +19,18 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session,
-    SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer,
+    Session, SessionSettings, Wait,
 };
 use super::ending::Ending;
+use crate::backend::lease::postgres::SCHEMA;
 use crate::capabilities::Reach;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
 use crate::key::{self, Key, Mode, ServerKey};
 use crate::scheme::{AdvisoryKey, KeyScheme};
+use fencing::Counter;
 use settings::Facts;
 use statements::{Cached, Statements, params};
 
@@ -81,6 +84,10 @@ impl PostgresDriver {
             endpoint: Arc::clone(&self.endpoint),
             cancel_timeout: self.settings.connect_timeout,
             statements: Statements::default(),
+            counter: Counter::new(
+                self.settings.fencing_table.clone().or_schema(SCHEMA),
+                self.settings.limit / 3,
+            ),
             #[cfg(test)]
             held_after_error: std::sync::atomic::AtomicUsize::new(0),
             facts,
@@ -134,6 +141,7 @@ pub(crate) struct PostgresSession {
     endpoint: Arc<PostgresEndpoint>,
     cancel_timeout: Duration,
     statements: Statements,
+    counter: Counter,
     facts: Facts,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
@@ -351,6 +359,10 @@ impl Session for PostgresSession {
                 source: None,
             }),
         }
+    }
+
+    async fn count(&self, key: &ServerKey) -> Result<Counted, DriverError> {
+        self.counter.count(&self.client, &key.to_text()).await
     }
 
     async fn unlock(&self, key: &ServerKey, mode: Mode) -> Result<bool, DriverError> {

@@ -1,6 +1,7 @@
 //! Against a real server, named by `DLOCK_TEST_POSTGRES_URL` (for one test also `DLOCK_TEST_POSTGRES_ADMIN_URL`).
 
 mod batches;
+mod counting;
 mod facts;
 mod offers;
 mod opening;
@@ -50,6 +51,7 @@ fn settings() -> SessionSettings {
         namespace: "driver tests".into(),
         application_name: "dlock driver tests".into(),
         allowed: crate::hazard::Hazards::default(),
+        fencing_table: crate::config::TableName::of_fences(),
     }
 }
 

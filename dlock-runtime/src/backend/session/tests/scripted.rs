@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{
-    Act, Answers, ConnectError, Driver, DriverError, Listed, Offer, Session, Wait,
+    Act, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer, Session, Wait,
 };
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
@@ -28,6 +28,7 @@ pub(super) struct Script {
     pub(super) try_lock: Says<bool>,
     pub(super) wait_lock: Says<Wait>,
     pub(super) interrupt: Says<()>,
+    pub(super) count: Says<Counted>,
     pub(super) unlock: Says<bool>,
     pub(super) check: Says<()>,
     pub(super) holder: Says<Option<Holder>>,
@@ -60,6 +61,7 @@ impl Script {
             try_lock: says(|| true),
             wait_lock: Mutex::new(Box::new(|| pending().boxed())),
             interrupt: says(|| ()),
+            count: says(|| Counted::Token(1)),
             unlock: says(|| true),
             check: says(|| ()),
             holder: says(|| None),
@@ -205,6 +207,10 @@ impl Session for Line {
 
     async fn interrupt(&self, helper: &Self) -> Result<(), DriverError> {
         helper.say(&self.script.interrupt).await
+    }
+
+    async fn count(&self, _: &ServerKey) -> Result<Counted, DriverError> {
+        self.say(&self.script.count).await
     }
 
     async fn unlock(&self, key: &ServerKey, _: Mode) -> Result<bool, DriverError> {

@@ -39,6 +39,8 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         hand_over_time,
         allow,
         key_scheme,
+        fencing,
+        fencing_table,
         lease,
         status_file,
     } = options;
@@ -64,6 +66,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         ("namespace", namespace),
         ("application_name", application_name),
         ("status_file", status_file),
+        ("fencing_table", fencing_table),
     ] {
         if let Some(text) = text {
             push(to, name, text);
@@ -84,6 +87,9 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
             .map(crate::hazard::Hazard::name)
             .collect();
         push(to, "allow", &names.join(","));
+    }
+    if let Some(fencing) = fencing {
+        push(to, "fencing", &fencing.to_string());
     }
     if let Some(scheme) = key_scheme {
         push(to, "key_scheme", &scheme.to_string());

@@ -146,7 +146,7 @@ struct View {
     held: Option<(Mode, Arc<Vitality>)>,
     taking: Option<Arc<Errand>>,
     giving_back: bool,
-    first: Option<Mode>,
+    first: Option<Want>,
 }
 
 pub(super) struct World<'a> {
@@ -164,6 +164,9 @@ pub(super) struct World<'a> {
     holders: BTreeSet<u64>,
     /// How many got the lock that the server granted last, one behind the other.
     in_a_row: u32,
+    last_token: u64,
+    /// The tokens that somebody got.
+    tokens: BTreeSet<u64>,
 }
 
 impl<'a> World<'a> {
@@ -186,6 +189,8 @@ impl<'a> World<'a> {
             closed: false,
             holders: BTreeSet::new(),
             in_a_row: 0,
+            last_token: 0,
+            tokens: BTreeSet::new(),
         }
     }
 
@@ -196,7 +201,7 @@ impl<'a> World<'a> {
         };
         let mut view = View {
             line: entry.line.iter().map(|waiting| waiting.caller.id).collect(),
-            first: entry.line.front().map(|first| first.mode),
+            first: entry.line.front().map(|first| first.want),
             ..View::default()
         };
         match &entry.state {
@@ -340,7 +345,7 @@ impl<'a> World<'a> {
     fn join(&mut self, caller: usize) -> Checked {
         let far = Instant::now() + Duration::from_secs(3600);
         let (mode, patience) = match self.scenario.callers[caller] {
-            Kind::Exclusive => (Mode::Exclusive, Patience::Forever),
+            Kind::Exclusive | Kind::Fenced => (Mode::Exclusive, Patience::Forever),
             Kind::Shared => (Mode::Shared, Patience::Forever),
             Kind::OneTry => (Mode::Exclusive, Patience::OneTry { answer_by: far }),
             Kind::SharedTry => (Mode::Shared, Patience::OneTry { answer_by: far }),
@@ -348,7 +353,10 @@ impl<'a> World<'a> {
         };
         // A body that holds other locks already: its wait is one that others may come to depend on.
         let asked = self.queue.join(&Request {
-            mode,
+            want: Want {
+                mode,
+                fenced: self.scenario.callers[caller] == Kind::Fenced,
+            },
             patience,
             body: Some(frame::next_id()),
             partial: true,
@@ -410,7 +418,7 @@ impl<'a> World<'a> {
     }
 
     fn grant(&mut self) -> Checked {
-        let vitality = Vitality::new(None);
+        let mut vitality = Vitality::new(None);
         {
             let mut server = self.server.server();
             if server.locked.is_some() {
@@ -418,8 +426,11 @@ impl<'a> World<'a> {
                 return Err("an errand is under way for a lock that this process has".into());
             }
             let (errand, _) = server.errands.first().ok_or("no errand to grant")?;
-            let mode = errand.mode;
-            server.locked = Some((mode, vitality.clone()));
+            if errand.want.fenced {
+                self.last_token += 1;
+                vitality = vitality.fenced(self.last_token);
+            }
+            server.locked = Some((errand.want.mode, vitality.clone()));
         }
         self.in_a_row = 0;
         let hold = self.lend(vitality);
@@ -489,7 +500,7 @@ impl<'a> World<'a> {
         )?;
         if let Some(errand) = &view.taking {
             rule(
-                view.first == Some(errand.mode) || errand.is_called_off(),
+                view.first == Some(errand.want) || errand.is_called_off(),
                 "an errand that nobody wants was not called off",
             )?;
         }
@@ -553,6 +564,19 @@ impl<'a> World<'a> {
         if let Some((mode, vitality)) = &view.held {
             if new > 0 && !vitality.stands() {
                 return Err("somebody was given a lost lock".into());
+            }
+            let needs_token = |(caller, stage): (usize, &Stage)| {
+                let holds = stage.id().is_some_and(|id| view.holders.contains(&id));
+                holds && self.scenario.callers[caller] == Kind::Fenced
+            };
+            if vitality.token().is_none() && self.stages.iter().enumerate().any(needs_token) {
+                return Err("somebody who needs a token has none".into());
+            }
+            if let Some(token) = vitality.token()
+                && new > 0
+                && !self.tokens.insert(token)
+            {
+                return Err("two have one token".into());
             }
             if *mode == Mode::Exclusive && new > 0 {
                 self.in_a_row += 1;

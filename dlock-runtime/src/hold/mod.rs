@@ -29,6 +29,8 @@ pub(crate) struct Vitality {
     valid_until: AtomicU64,
     lost: OnceCell<Arc<str>>,
     bell: Arc<Notify>,
+    /// Of a session alone: the server, and what of it the names of its locks belong to.
+    place: Option<Arc<str>>,
     /// Of a lease alone.
     lease: Option<LeaseHold>,
 }
@@ -50,6 +52,19 @@ impl Vitality {
             valid_until: AtomicU64::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
             lost: OnceCell::new(),
             bell: Arc::default(),
+            place: None,
+            lease: None,
+        })
+    }
+
+    /// Of one session.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn of_session(valid_until: Moment, place: &str) -> Arc<Vitality> {
+        Arc::new(Vitality {
+            valid_until: AtomicU64::new(valid_until.as_nanos()),
+            lost: OnceCell::new(),
+            bell: Arc::default(),
+            place: Some(place.into()),
             lease: None,
         })
     }
@@ -60,11 +75,18 @@ impl Vitality {
             valid_until: AtomicU64::new(valid_until.as_nanos()),
             lost: OnceCell::new(),
             bell: Arc::default(),
+            place: None,
             lease: Some(LeaseHold {
                 token,
                 renew: OnceCell::new(),
             }),
         })
+    }
+
+    /// Where the locks of a session are: two of one name are the same lock only in the same place.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.place.as_deref()
     }
 
     /// How the lease is renewed; once.

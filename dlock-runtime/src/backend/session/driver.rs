@@ -158,8 +158,8 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
     fn server(&self) -> &str;
 
-    /// Which server it is: the same text for all sessions of one, another after a failover, and where the server keeps
-    /// nothing that outlives it, after a restart too.
+    /// Which server it is, and which of its databases where those have locks of their own: the same text for all sessions of
+    /// one, another after a failover, and where the server keeps nothing that outlives it, after a restart too.
     fn identity(&self) -> &str;
 
     /// Whether the session has another number on the server than it was given at the start. `None`: it was given none.

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio_postgres::{Client, NoTls};
 
 use super::{Guard, Lock};
+use crate::own::SLICE;
 use crate::{Config, Error, Key, KeyScheme, Locker};
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -19,6 +20,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn url() -> String {
     std::env::var("DLOCK_TEST_POSTGRES_URL")
         .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests")
+}
+
+/// Another database of the same server.
+fn url_of_another_database() -> String {
+    let url = url();
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    format!("{server}/postgres")
 }
 
 async fn client() -> Client {
@@ -332,9 +340,11 @@ fn a_wait_that_is_dropped_closes_the_connection_and_leaves_no_waiter() {
             () = until_waiting(&observer, number) => {}
         }
         assert!(other.is_closed());
+        // The server reads nothing while it waits for a lock, and ends the wait at the latest with its slice.
+        tokio::time::timeout(2 * SLICE, until_no_locks(&observer, number))
+            .await
+            .expect("no waiter is left");
         held.release().await.unwrap();
-        // Granted to nobody, and gone with the connection.
-        until_no_locks(&observer, number).await;
         let mut third = client().await;
         lock.acquire(&mut third)
             .await
@@ -506,6 +516,45 @@ fn a_wait_inside_the_body_that_holds_it_is_refused() {
             .release()
             .await
             .unwrap();
+    });
+}
+
+#[test]
+fn a_lock_of_that_name_in_another_database_is_no_deadlock() {
+    run(async {
+        let (mut client, key) = (client().await, fresh());
+        let elsewhere = Config::from_dsn(&url_of_another_database()).expect("a DSN");
+        let elsewhere = Locker::connect(elsewhere).await.expect("a locker");
+        let lock = Lock::new(&*key);
+        let outer = elsewhere.lock(&*key);
+        let inside = outer.run(async {
+            lock.acquire(&mut client).await?.release().await?;
+            let transaction = client.transaction().await.unwrap();
+            lock.acquire_in(&transaction).await
+        });
+        inside.await.unwrap().expect("another lock");
+        // Nor where the lock here is busy.
+        let mut other = self::client().await;
+        let held = lock.acquire(&mut other).await.unwrap();
+        let waits = lock.clone().timeout(Duration::from_millis(20));
+        let inside = outer.run(async { waits.acquire(&mut client).await.map(drop) });
+        let busy = inside.await.unwrap();
+        assert!(matches!(busy, Err(Error::Busy(_))), "{busy:?}");
+        held.release().await.unwrap();
+    });
+}
+
+#[test]
+fn a_wait_in_a_transaction_inside_the_body_that_holds_it_is_refused() {
+    run(async {
+        let (mut client, locker, key) = (client().await, locker().await, fresh());
+        let outer = locker.lock(&*key);
+        let inside = outer.run(async {
+            let transaction = client.transaction().await.unwrap();
+            Lock::new(&*key).acquire_in(&transaction).await
+        });
+        let waits = inside.await.unwrap();
+        assert!(matches!(waits, Err(Error::WouldDeadlock(_))), "{waits:?}");
     });
 }
 

@@ -3,7 +3,7 @@
 pub(crate) mod backend_key;
 pub(crate) mod errors;
 mod list;
-mod settings;
+pub(crate) mod settings;
 mod statements;
 #[cfg(test)]
 mod tests;

@@ -281,7 +281,7 @@ struct SessionGrant<D: Driver> {
     /// Where the session goes when it is not the keeper.
     home: Option<Arc<Waiters<D>>>,
     /// Free again when the lock is.
-    _room: Room,
+    _room: held::Taken,
 }
 
 impl<D: Driver> Grant for SessionGrant<D> {
@@ -328,7 +328,7 @@ fn hold<D: Driver>(
             key: errand.key.clone(),
             mode: errand.mode,
             home,
-            _room: room,
+            _room: room.take(),
         }),
     })
 }

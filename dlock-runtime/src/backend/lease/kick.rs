@@ -7,7 +7,7 @@ use tokio::time;
 use super::list;
 use super::row::REVOKED;
 use super::store::{Store, StoreError};
-use crate::backend::{NotKicked, Untold};
+use crate::backend::{NotKicked, Untold, Warrant};
 use crate::listing::Party;
 
 /// How often a row is tried that is changed or locked each time.
@@ -19,10 +19,11 @@ pub(super) async fn kick<S: Store>(
     store: &S,
     name: &str,
     mark: &str,
+    warrant: &Warrant,
 ) -> Result<Vec<Party>, NotKicked> {
     let mut last = None;
     for tries in 0..TRIES {
-        let mut rows = store.list(Some(name)).await.map_err(refused)?;
+        let mut rows = store.list(Some(name)).await.map_err(Untold::from)?;
         let Some(stamped) = rows.pop() else {
             return Ok(Vec::new());
         };
@@ -36,31 +37,20 @@ pub(super) async fn kick<S: Store>(
         if holders.iter().any(|holder| holder.who.this_process) {
             return Err(NotKicked::Own);
         }
+        if !warrant.serve() {
+            return Err(NotKicked::Withdrawn);
+        }
         match store.revoke(name, version).await {
             Ok(true) => return Ok(holders),
             // Renewed or released meanwhile.
             Ok(false) => last = None,
             Err(error @ StoreError::Again { .. }) => last = Some(error),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(Untold::from(error).into()),
         }
         time::sleep(Duration::from_millis(5) * tries.min(10)).await;
     }
-    Err(refused(last.unwrap_or(StoreError::Again {
+    let error = last.unwrap_or(StoreError::Again {
         reason: "others changed the lock's row each time".into(),
-    })))
-}
-
-fn refused(error: StoreError) -> NotKicked {
-    match error {
-        StoreError::Refused {
-            code,
-            message,
-            source,
-        } => NotKicked::Refused {
-            code,
-            message,
-            source,
-        },
-        error => NotKicked::Untold(Untold::Trouble(error.into())),
-    }
+    });
+    Err(Untold::from(error).into())
 }

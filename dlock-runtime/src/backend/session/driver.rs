@@ -136,13 +136,13 @@ pub(crate) trait Session: Send + Sync + 'static {
         own: &[i64],
     ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
 
-    /// Ends another session of the server, if it still holds the lock as far as that can be asked with the same statement. One
-    /// that has ended already is no error.
+    /// Ends another session of the server, if it still holds the lock: asked with the same statement, or with the one before.
+    /// `false`: it does not, or has ended already.
     fn kill(
         &self,
         session: i64,
         key: &ServerKey,
-    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
 
     /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver
     /// does not watch an idle connection.

@@ -457,6 +457,42 @@ fn a_transactions_lock_ends_with_the_transaction() {
 }
 
 #[test]
+fn b4_a_prepared_transaction_cannot_be_kicked() {
+    run(async {
+        let (mut client, locker, key) = (client().await, locker().await, fresh());
+        let lock = locker.lock(&*key);
+        let transaction = client.transaction().await.unwrap();
+        let own = Lock::of(&locker, &*key);
+        own.acquire_in(&transaction).await.unwrap();
+        let prepare = format!("PREPARE TRANSACTION '{key}'");
+        transaction.batch_execute(&prepare).await.unwrap();
+        drop(transaction);
+        // It outlives its session.
+        drop(client);
+        let seen = async {
+            let info = locker.inspect(&*key).await?;
+            let kicks = [locker.kick(&*key).await, locker.kick_session(&*key).await];
+            Ok::<_, Error>((lock.locked().await?, info, kicks))
+        };
+        let seen = seen.await;
+        let observer = self::client().await;
+        let roll_back = format!("ROLLBACK PREPARED '{key}'");
+        observer.batch_execute(&roll_back).await.unwrap();
+        let (locked, info, kicks) = seen.unwrap();
+        assert!(locked);
+        let holders = info.expect("it is held").holders;
+        assert_eq!(holders.len(), 1);
+        assert_eq!(holders[0].who.session, None);
+        for kicked in kicks {
+            assert!(matches!(kicked, Err(Error::Unsupported(_))), "{kicked:?}");
+            let said = kicked.unwrap_err().to_string();
+            assert!(said.contains("ROLLBACK PREPARED"), "{said}");
+        }
+        assert!(!lock.locked().await.unwrap());
+    });
+}
+
+#[test]
 fn the_same_key_twice_on_one_connection_has_to_be_asked_for() {
     run(async {
         let (mut client, mut other, key) = (client().await, client().await, fresh());

@@ -490,7 +490,7 @@ impl Session for PostgresSession {
         list::read(self, only, own).await
     }
 
-    async fn kill(&self, session: i64, key: &ServerKey) -> Result<(), DriverError> {
+    async fn kill(&self, session: i64, key: &ServerKey) -> Result<bool, DriverError> {
         list::kill(self, session, key).await
     }
 

@@ -102,7 +102,7 @@ impl Wish {
             return Ok(());
         }
         let here = identity.await.map_err(|error| self.failed(error))?;
-        if here.is_some_and(|here| places.iter().any(|place| *place == here)) {
+        if here.is_some_and(|here| places.contains(&here)) {
             return Err(Error::WouldDeadlock(Arc::new(WouldDeadlock {
                 key: self.text(),
                 reason: IN_BODY,

@@ -478,8 +478,8 @@ fn b4_a_prepared_transaction_cannot_be_kicked() {
         let observer = self::client().await;
         let roll_back = format!("ROLLBACK PREPARED '{key}'");
         observer.batch_execute(&roll_back).await.unwrap();
-        let (locked, info, kicks) = seen.unwrap();
-        assert!(locked);
+        let (is_held, info, kicks) = seen.unwrap();
+        assert!(is_held);
         let holders = info.expect("it is held").holders;
         assert_eq!(holders.len(), 1);
         assert_eq!(holders[0].who.session, None);

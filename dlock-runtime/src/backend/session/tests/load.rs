@@ -197,7 +197,7 @@ fn s6_nobody_stands_behind_a_long_wait_for_another_lock() {
         };
         let locks = locks(&script, limits).await;
         Script::set(&script.try_lock, async || Ok(false));
-        Script::set(&script.wait_lock, || std::future::pending());
+        Script::set(&script.wait_lock, std::future::pending);
         let errand = errand_for(1, None);
         let waiting = tokio::spawn(locks.clone().take(errand.clone()));
         settle().await;

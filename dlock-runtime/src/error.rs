@@ -295,7 +295,7 @@ impl fmt::Display for Error {
                 let TooManyHeld { key, most, .. } = &**too_many;
                 write!(
                     f,
-                    "lock {:?} was not taken: this process holds {most} already, and may hold no more (max_held); \
+                    "lock {:?} was not taken: this process holds or waits for {most} already, and may hold no more (max_held); \
                      release some, or raise max_held, and on PostgreSQL max_locks_per_transaction with it",
                     &**key
                 )

@@ -148,6 +148,7 @@ impl Lock {
     /// # Errors
     ///
     /// - [`Error::Unavailable`]: the server could not be reached or did not answer within the connect time-out.
+    /// - [`Error::Refused`]: the server does not tell this account.
     /// - [`Error::InvalidKey`], [`Error::ShutDown`], [`Error::RuntimeStopped`], [`Error::Forked`]: at once.
     ///
     /// # Cancel safety
@@ -159,7 +160,8 @@ impl Lock {
             let key = Key(key.clone());
             let name = queue.name_of(&key, scheme)?;
             let within = self.locker.connect_timeout();
-            let held = if let Some(held) = queue.is_held(&name, within).await? {
+            let about = key.text().to_shared();
+            let held = if let Some(held) = queue.is_held(&name, about, within).await? {
                 held
             } else {
                 // The connection was lost: a try opens it anew.

@@ -146,8 +146,8 @@ impl Locker {
     /// # Errors
     ///
     /// [`Error::Unsupported`] where the server does not tell, or not to this account, with what to switch on or to grant;
-    /// [`Error::Unavailable`] when it cannot be reached within the connect time-out; [`Error::ShutDown`],
-    /// [`Error::RuntimeStopped`], [`Error::Forked`].
+    /// [`Error::Refused`] with the server's own words where that is not known; [`Error::Unavailable`] when it cannot be reached
+    /// within the connect time-out; [`Error::ShutDown`], [`Error::RuntimeStopped`], [`Error::Forked`].
     ///
     /// # Cancel safety
     ///
@@ -198,7 +198,8 @@ impl Locker {
         block_on(self.inspect(key))
     }
 
-    /// Takes the lock away from whoever holds it, and says who that was; nobody is no error. For people who know why.
+    /// Takes the lock away from whoever holds it, and says who that was; nobody, or one who gave it back in the same moment, is no
+    /// error. For people who know why.
     ///
     /// A session lock ends with its session, and with that every other lock of the session, which at dlock is nearly all that a
     /// process holds: when there are others, nobody is kicked, and the error lists them; [`kick_session`](Self::kick_session) does
@@ -214,8 +215,10 @@ impl Locker {
     /// # Errors
     ///
     /// [`Error::HoldsMore`] with the session's other locks; [`Error::Refused`] when the account may not end the session
-    /// (`docs/grants.md`); [`Error::Unsupported`] when the holder is this locker, or the server does not tell what else the session
-    /// holds; and those of [`inspect`](Self::inspect).
+    /// (`docs/grants.md`); [`Error::Unsupported`] when the holder is this locker, or a prepared transaction of PostgreSQL, which
+    /// has no session, or the server does not tell what else the session holds; [`Error::Unavailable`] when the server has not
+    /// answered within the connect time-out: its `reason` says whether nobody was kicked, or somebody may still be; and those of
+    /// [`inspect`](Self::inspect).
     ///
     /// # Cancel safety
     ///

@@ -15,7 +15,8 @@
 //!
 //! A guard borrows the connection until [`release`](postgres::Guard::release) has been awaited. Dropped without it (an early
 //! return, a panic, a cancelled future), the guard **closes the connection**, and with it the server frees the lock: a
-//! pool throws such a connection away. So does a wait whose future is dropped. A connection that goes back into its pool with
+//! pool throws such a connection away. So does a wait whose future is dropped; PostgreSQL notices that only when a wait of at
+//! most 5 seconds ends, and until then the dead waiter keeps its place in the server's queue. A connection that goes back into its pool with
 //! a lock on it would be worse. `run` releases on every path on which the body returns, so an error in the body costs no
 //! connection.
 //!
@@ -26,6 +27,7 @@ pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,11 +90,19 @@ impl Wish {
         }
     }
 
-    /// Refuses a wait for a lock that a body holds which waits for this call.
-    fn refuse_deadlock(&self, name: &ServerKey) -> Result<(), Error> {
-        let innermost = frame::current();
-        let mut frames = innermost.iter().flat_map(Frame::callers);
-        if frames.any(|frame| frame.locks.iter().any(|locked| locked.name == *name)) {
+    /// Refuses a wait for a lock that a body holds which waits for this call. The server is asked which one it is only where
+    /// a body holds a lock of this name: elsewhere, or in another database, that is another lock.
+    async fn refuse_deadlock(
+        &self,
+        name: &ServerKey,
+        identity: impl Future<Output = Result<Option<String>, DriverError>>,
+    ) -> Result<(), Error> {
+        let places = places_of_callers(name);
+        if places.is_empty() {
+            return Ok(());
+        }
+        let here = identity.await.map_err(|error| self.failed(error))?;
+        if here.is_some_and(|here| places.contains(&here)) {
             return Err(Error::WouldDeadlock(Arc::new(WouldDeadlock {
                 key: self.text(),
                 reason: IN_BODY,
@@ -147,6 +157,17 @@ impl Wish {
     fn lost(&self, reason: &str) -> Error {
         lost(self.key.text(), reason)
     }
+}
+
+/// Where the bodies that this call belongs to hold session locks of this name.
+fn places_of_callers(name: &ServerKey) -> Vec<String> {
+    let innermost = frame::current();
+    let frames = innermost.iter().flat_map(Frame::callers);
+    let locks = frames.flat_map(|frame| &frame.locks);
+    locks
+        .filter(|locked| locked.name == *name)
+        .filter_map(|locked| locked.vitality.place().map(str::to_owned))
+        .collect()
 }
 
 const NOT_HELD: &str = "the server says that this connection did not hold it";

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::{
-    Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Trouble, Untold, Want,
+    Backend, Errand, GivenBack, Grant, Hold, NotKicked, Progress, Taken, Untold, Want, Warrant,
 };
 use crate::capabilities::Strategy;
 use crate::error::{Holder, Unsupported};
@@ -291,7 +291,7 @@ impl Backend for Memory {
         std::future::ready(admits).boxed()
     }
 
-    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         let is_other = |waiting: &&Waiter| {
             !waiting.errand.is_called_off() && !Arc::ptr_eq(&waiting.locker, &self.vitality)
         };
@@ -330,6 +330,7 @@ impl Backend for Memory {
         &'a self,
         key: &'a ServerKey,
         _: bool,
+        _: Arc<Warrant>,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
         let held = self.store.with(key, |lock| lock.state != State::Free);
         let answer = if held {

@@ -9,7 +9,7 @@ pub(crate) mod session;
 
 pub(crate) use open::{Opened, open};
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -54,8 +54,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// that cannot be found out, no.
     fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool>;
 
-    /// Who holds the lock, asked now. An error means that the server did not answer.
-    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>>;
+    /// Who holds the lock, asked now. `Ok(None)`: nobody does.
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>>;
 
     /// The locks in use, or the one of that name. Not on the way of any acquire, and run to its end.
     fn list<'a>(
@@ -70,11 +70,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
     }
 
     /// Ends the holds of everybody else on the lock, and says who held it. Where a hold ends with a session, so do the
-    /// session's other locks: without `force` that is refused. Run to its end.
+    /// session's other locks: without `force` that is refused. Run to its end, but ends nothing without the warrant.
     fn kick<'a>(
         &'a self,
         _key: &'a ServerKey,
         _force: bool,
+        _warrant: Arc<Warrant>,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
         let unsupported = Unsupported {
             what: "kicking the holder of a lock".into(),
@@ -172,11 +173,17 @@ pub(crate) enum Taken {
     },
 }
 
-/// Why there is no list of locks.
+/// Why a question about locks has no answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Untold {
     /// The server does not tell, or not to this account.
     Unsupported(Unsupported),
+    /// The server refused a statement.
+    Refused {
+        code: String,
+        message: String,
+        source: Option<Source>,
+    },
     /// The server cannot be asked.
     Trouble(Trouble),
 }
@@ -184,18 +191,36 @@ pub(crate) enum Untold {
 /// Why nobody was kicked.
 #[derive(Clone, Debug)]
 pub(crate) enum NotKicked {
-    /// It cannot be seen who holds the lock, or what else.
+    /// It cannot be seen who holds the lock, or what else, or the server refused to end a hold.
     Untold(Untold),
     /// The locker that was asked holds it itself.
     Own,
     /// The sessions that hold it hold these too.
     HoldsMore(Vec<LockInfo>),
-    /// The server refused to end a hold.
-    Refused {
-        code: String,
-        message: String,
-        source: Option<Source>,
-    },
+    /// The caller had waited for too long, and took the warrant back.
+    Withdrawn,
+}
+
+/// The permission to kick, until whoever asked for the kick has waited for too long.
+#[derive(Debug, Default)]
+pub(crate) struct Warrant(AtomicU8);
+
+impl Warrant {
+    const USED: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    /// A hold is about to be ended. `false`: the warrant was withdrawn.
+    pub(crate) fn serve(&self) -> bool {
+        let free = self
+            .0
+            .compare_exchange(0, Self::USED, Ordering::AcqRel, Ordering::Acquire);
+        free.unwrap_or_else(|present| present) != Self::WITHDRAWN
+    }
+
+    /// Nothing more is ended from here on. `true`: nothing was before.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.0.swap(Self::WITHDRAWN, Ordering::AcqRel) == 0
+    }
 }
 
 impl From<Untold> for NotKicked {

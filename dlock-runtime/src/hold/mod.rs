@@ -38,6 +38,8 @@ struct Life {
     valid_until: AtomicU64,
     lost: OnceCell<Arc<str>>,
     bell: Arc<Notify>,
+    /// Of a session alone: the server, and what of it the names of its locks belong to.
+    place: Option<Arc<str>>,
 }
 
 /// What a lease has besides: a way to be lengthened, and `min_hold`.
@@ -56,11 +58,12 @@ pub(crate) type Renew =
     Box<dyn Fn(Option<Duration>) -> BoxFuture<'static, Result<(), Arc<str>>> + Send + Sync>;
 
 impl Life {
-    fn new(valid_until: u64) -> Arc<Life> {
+    fn new(valid_until: u64, place: Option<Arc<str>>) -> Arc<Life> {
         Arc::new(Life {
             valid_until: AtomicU64::new(valid_until),
             lost: OnceCell::new(),
             bell: Arc::default(),
+            place,
         })
     }
 }
@@ -69,7 +72,17 @@ impl Vitality {
     /// Vouched for until `valid_until`; without limit when there is none.
     pub(crate) fn new(valid_until: Option<Moment>) -> Arc<Vitality> {
         Arc::new(Vitality {
-            life: Life::new(valid_until.map_or(u64::MAX, Moment::as_nanos)),
+            life: Life::new(valid_until.map_or(u64::MAX, Moment::as_nanos), None),
+            token: None,
+            lease: None,
+        })
+    }
+
+    /// Of one session.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn of_session(valid_until: Moment, place: &str) -> Arc<Vitality> {
+        Arc::new(Vitality {
+            life: Life::new(valid_until.as_nanos(), Some(place.into())),
             token: None,
             lease: None,
         })
@@ -78,7 +91,7 @@ impl Vitality {
     /// Of one lease.
     pub(crate) fn of_lease(valid_until: Moment, token: u64) -> Arc<Vitality> {
         Arc::new(Vitality {
-            life: Life::new(valid_until.as_nanos()),
+            life: Life::new(valid_until.as_nanos(), None),
             token: Some(token),
             lease: Some(LeaseHold::default()),
         })
@@ -97,6 +110,12 @@ impl Vitality {
     /// A number that those have in common that end together, and no others, as long as one of them exists.
     pub(crate) fn life(&self) -> usize {
         Arc::as_ptr(&self.life).addr()
+    }
+
+    /// Where the locks of a session are: two of one name are the same lock only in the same place.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.life.place.as_deref()
     }
 
     /// How the lease is renewed; once.

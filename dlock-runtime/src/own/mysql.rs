@@ -31,6 +31,7 @@ use mysql_async::prelude::Queryable;
 use super::{NOT_HELD, Wish, is_certain, wishes};
 use crate::backend::session::driver::DriverError;
 use crate::backend::session::mysql::names;
+use crate::backend::session::mysql::settings::identity;
 use crate::error::Error;
 use crate::key::{self, Key, ServerKey};
 use crate::locker::Locker;
@@ -78,9 +79,6 @@ impl Lock {
             };
         }
         let mut guard = self.guard(conn).await?;
-        self.wish
-            .refuse_deadlock(&ServerKey::Name((*guard.name).to_owned().into()))
-            .inspect_err(|_| guard.is_released = true)?;
         match self.take(&mut guard, since).await {
             Ok(()) => Ok(guard),
             Err(error) => {
@@ -180,6 +178,10 @@ impl Lock {
         guard: &mut Guard<'_, Q>,
         since: Instant,
     ) -> Result<(), Error> {
+        let name = ServerKey::Name(guard.name.clone().into());
+        self.wish
+            .refuse_deadlock(&name, identity(guard.conn))
+            .await?;
         if self.try_once(guard).await? {
             return Ok(());
         }

@@ -88,7 +88,6 @@ impl Lock {
             };
         }
         let key = self.advisory_key()?;
-        self.wish.refuse_deadlock(&server_key(key))?;
         let mut guard = self.guard(client, key);
         match self
             .take(Speech::Client(guard.client), guard.target(), since)
@@ -182,7 +181,6 @@ impl Lock {
             }
             return Err(self.wish.busy(since, None));
         }
-        self.wish.refuse_deadlock(&server_key(target.key))?;
         self.take(speech, target, since).await
     }
 
@@ -231,6 +229,9 @@ impl Lock {
 
     /// Tries, and waits if that is not enough.
     async fn take(&self, speech: Speech<'_>, target: Target, since: Instant) -> Result<(), Error> {
+        self.wish
+            .refuse_deadlock(&server_key(target.key), speech.identity())
+            .await?;
         if self.try_once(speech, target).await? {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::Queue;
 use super::line::State;
-use crate::backend::{NotKicked, Untold};
+use crate::backend::{NotKicked, Untold, Warrant};
 use crate::error::{Error, HoldsMore, Refused, Source, Unavailable, Unsupported};
 use crate::key::ServerKey;
 use crate::listing::{LockInfo, Party};
@@ -18,6 +18,7 @@ impl Queue {
     pub(crate) async fn is_held(
         self: &Arc<Self>,
         key: &ServerKey,
+        about: Arc<str>,
         within: Duration,
     ) -> Result<Option<bool>, Error> {
         self.check()?;
@@ -30,12 +31,13 @@ impl Queue {
         self.spawn(async move {
             let asked = time::timeout(within, queue.backend.holder(&key)).await;
             let held = match asked {
-                Ok(Ok(holder)) => Some(holder.is_some()),
-                Ok(Err(_)) | Err(_) => None,
+                Ok(Ok(holder)) => Ok(Some(holder.is_some())),
+                Ok(Err(Untold::Trouble(_))) | Err(_) => Ok(None),
+                Ok(Err(untold)) => Err(self::untold(about, untold)),
             };
             let _ = reply.send(held);
         });
-        answer.await.map_err(|_| Error::RuntimeStopped)
+        answer.await.map_err(|_| Error::RuntimeStopped)?
     }
 
     /// The locks in use, or the one of that name.
@@ -83,11 +85,16 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let queue = self.clone();
         self.spawn(async move {
-            let kicked = match time::timeout(within, queue.backend.kick(&key, force)).await {
+            let warrant = Arc::<Warrant>::default();
+            let asked = queue.backend.kick(&key, force, warrant.clone());
+            let kicked = match time::timeout(within, asked).await {
                 Ok(Ok(parties)) => Ok(parties),
                 Ok(Err(not)) => Err(queue.not_kicked(about, not)),
+                Err(_) if warrant.withdraw() => Err(queue.not_kicked(about, NotKicked::Withdrawn)),
                 Err(_) => {
-                    let reason = format!("the server did not answer within {within:?}");
+                    let reason = format!(
+                        "the server did not confirm the kick within {within:?}: it may have been done, or may still be"
+                    );
                     Err(unavailable(about, reason, None))
                 }
             };
@@ -99,6 +106,10 @@ impl Queue {
     fn not_kicked(&self, key: Arc<str>, not: NotKicked) -> Error {
         match not {
             NotKicked::Untold(untold) => self::untold(key, untold),
+            NotKicked::Withdrawn => {
+                let reason = "the server did not answer in time, and nobody was kicked";
+                unavailable(key, reason.into(), None)
+            }
             NotKicked::Own => Error::Unsupported(Arc::new(Unsupported {
                 what: format!("kicking {key:?}, which this locker holds itself,"),
                 remedy: "release it, or shut the locker down".into(),
@@ -108,16 +119,6 @@ impl Queue {
                 let others = self.tell(others).into_iter().map(name).collect();
                 Error::HoldsMore(Arc::new(HoldsMore { key, others }))
             }
-            NotKicked::Refused {
-                code,
-                message,
-                source,
-            } => Error::Refused(Arc::new(Refused {
-                key,
-                code,
-                message,
-                source,
-            })),
         }
     }
 
@@ -163,6 +164,16 @@ fn unavailable(key: Arc<str>, reason: String, source: Option<Source>) -> Error {
 fn untold(key: Arc<str>, untold: Untold) -> Error {
     match untold {
         Untold::Unsupported(why) => Error::Unsupported(Arc::new(why)),
+        Untold::Refused {
+            code,
+            message,
+            source,
+        } => Error::Refused(Arc::new(Refused {
+            key,
+            code,
+            message,
+            source,
+        })),
         Untold::Trouble(trouble) => unavailable(key, trouble.reason, trouble.source),
     }
 }

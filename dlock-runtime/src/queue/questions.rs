@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use crate::backend::{Backend, Trouble};
+use crate::backend::{Backend, Untold};
 use crate::clock::Moment;
 use crate::error::Holder;
 use crate::key::ServerKey;
@@ -40,7 +40,7 @@ impl Questions {
         &self,
         backend: &dyn Backend,
         key: &ServerKey,
-    ) -> Result<Option<Holder>, Trouble> {
+    ) -> Result<Option<Holder>, Untold> {
         let since = Moment::now();
         let mut turn = std::pin::pin!(self.turns.acquire());
         let _turn = loop {
@@ -52,7 +52,7 @@ impl Questions {
             }
         };
         let answer = backend.holder(key).await;
-        if answer.is_ok() {
+        if !matches!(answer, Err(Untold::Trouble(_))) {
             self.answered
                 .fetch_max(Moment::now().as_nanos(), Ordering::AcqRel);
         }

@@ -7,7 +7,7 @@ use tokio::time;
 
 use super::Queue;
 use super::line::{self, Entry, State, Waiting};
-use crate::backend::{Errand, Progress, Trouble};
+use crate::backend::{Errand, Progress, Trouble, Untold};
 use crate::error::Holder;
 use crate::key::ServerKey;
 
@@ -182,7 +182,9 @@ impl Queue {
                 }
                 // The server has said that it is busy, to this request; only the name is missing.
                 Ok(Err(_)) | Err(_) if asked_now => queue.deny_busy(waiting, None),
-                Ok(Err(trouble)) => queue.deny_unavailable(waiting, trouble),
+                Ok(Err(Untold::Trouble(trouble))) => queue.deny_unavailable(waiting, trouble),
+                // It is there, and does not tell this account who.
+                Ok(Err(_)) => queue.deny_busy(waiting, None),
                 Err(_) => {
                     let trouble = Trouble {
                         reason: "the server stopped answering during the wait".into(),

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::backend::{Grant, Progress, Trouble};
+use crate::backend::{Grant, Progress, Trouble, Untold};
 use crate::clock::Moment;
 use crate::error::{Holder, Unsupported};
 use crate::hold::Vitality;
@@ -42,7 +42,7 @@ impl Backend for Scripted {
         std::future::ready(true).boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         std::future::ready(Ok(None)).boxed()
     }
 
@@ -356,12 +356,12 @@ impl Backend for Mute {
         std::future::ready(false).boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         let trouble = Trouble {
             reason: "the connection is lost".into(),
             source: None,
         };
-        std::future::ready(Err(trouble)).boxed()
+        std::future::ready(Err(Untold::Trouble(trouble))).boxed()
     }
 
     fn close(&self, _: &str) {}
@@ -408,7 +408,7 @@ impl Backend for Slow {
         std::future::ready(false).boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         async {
             let _turn = self.0.lock().await;
             time::sleep(Duration::from_millis(20)).await;

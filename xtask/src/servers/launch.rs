@@ -44,6 +44,7 @@ pub(crate) fn start(
             for setting in [
                 "listen_addresses=127.0.0.1",
                 "max_connections=200",
+                "max_prepared_transactions=8",
                 "fsync=off",
                 "full_page_writes=off",
                 "shared_buffers=16MB",

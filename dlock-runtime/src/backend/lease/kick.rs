@@ -8,7 +8,7 @@ use tokio::time;
 use super::list;
 use super::row::{REVOKED, Row, is_kept, to_json};
 use super::store::{Store, StoreError, Swap};
-use crate::backend::{NotKicked, Untold};
+use crate::backend::{NotKicked, Untold, Warrant};
 use crate::listing::Party;
 
 /// How often a row is tried that is changed or locked each time.
@@ -20,18 +20,22 @@ pub(super) async fn kick<S: Store>(
     store: &S,
     name: &str,
     mark: &str,
+    warrant: &Warrant,
 ) -> Result<Vec<Party>, NotKicked> {
     let mut last = None;
     // Whose locks only stayed taken: nobody has to be told, and they are free at once.
     let mut kept = Vec::new();
     for tries in 0..TRIES {
-        let mut rows = store.list(Some(name)).await.map_err(refused)?;
+        let mut rows = store.list(Some(name)).await.map_err(Untold::from)?;
         let Some(stamped) = rows.pop() else {
             return Ok(kept);
         };
         let version = stamped.row.version;
         if let Some(free) = without_kept(&stamped.row) {
             let parties = list::info(stamped, mark, store.doubts_clock()).map(|lock| lock.holders);
+            if !warrant.serve() {
+                return Err(NotKicked::Withdrawn);
+            }
             match store.swap(name, &free).await {
                 Ok(true) => kept.extend(
                     parties
@@ -41,7 +45,7 @@ pub(super) async fn kick<S: Store>(
                 ),
                 Ok(false) => last = None,
                 Err(error @ StoreError::Again { .. }) => last = Some(error),
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(Untold::from(error).into()),
             }
             // Whoever waits learns of it now, and who runs is kicked next.
             store.wake(name).await;
@@ -56,6 +60,9 @@ pub(super) async fn kick<S: Store>(
         if holders.iter().any(|holder| holder.who.this_process) {
             return Err(NotKicked::Own);
         }
+        if !warrant.serve() {
+            return Err(NotKicked::Withdrawn);
+        }
         match store.revoke(name, version).await {
             Ok(true) => {
                 kept.extend(holders);
@@ -64,13 +71,14 @@ pub(super) async fn kick<S: Store>(
             // Renewed or released meanwhile.
             Ok(false) => last = None,
             Err(error @ StoreError::Again { .. }) => last = Some(error),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(Untold::from(error).into()),
         }
         time::sleep(Duration::from_millis(5) * tries.min(10)).await;
     }
-    Err(refused(last.unwrap_or(StoreError::Again {
+    let error = last.unwrap_or(StoreError::Again {
         reason: "others changed the lock's row each time".into(),
-    })))
+    });
+    Err(Untold::from(error).into())
 }
 
 /// The row without those who have released the lock, if there are some.
@@ -92,19 +100,4 @@ fn without_kept(row: &Row) -> Option<Swap> {
         ttl: Duration::from_micros(u64::try_from(row.ttl).unwrap_or(0)),
         last_run: None,
     })
-}
-
-fn refused(error: StoreError) -> NotKicked {
-    match error {
-        StoreError::Refused {
-            code,
-            message,
-            source,
-        } => NotKicked::Refused {
-            code,
-            message,
-            source,
-        },
-        error => NotKicked::Untold(Untold::Trouble(error.into())),
-    }
 }

@@ -34,7 +34,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
+use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold, Warrant};
 use crate::clock::Moment;
 use crate::config::LeaseSettings;
 use crate::error::{Holder, Unsupported};
@@ -222,23 +222,23 @@ impl<S: Store> Backend for Leases<S> {
         .boxed()
     }
 
-    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         let (store, name) = (self.store.clone(), name_of(key));
         // To its end, also when the caller gives up.
-        let asked = self.runtime.spawn(async move { store.read(&name).await });
-        async move {
-            let row = match asked.await {
-                Ok(Ok(row)) => row,
-                // The server answered, though not the question.
-                Ok(Err(StoreError::Refused { .. } | StoreError::Again { .. })) => None,
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => {
-                    return Err(Trouble {
-                        reason: "the I/O thread of dlock panicked".into(),
-                        source: None,
-                    });
+        let asked = self.runtime.spawn(async move {
+            let mut tries = 1;
+            loop {
+                match store.read(&name).await {
+                    Err(StoreError::Again { .. }) if tries < TRIES => {
+                        tries += 1;
+                        store.pause().await;
+                    }
+                    row => return row,
                 }
-            };
+            }
+        });
+        async move {
+            let row = asked.await.map_err(|_| panicked())??;
             let Some(row) = row.filter(|row| !row.is_free()) else {
                 return Ok(None);
             };
@@ -276,22 +276,7 @@ impl<S: Store> Backend for Leases<S> {
             .runtime
             .spawn(async move { store.list(only.as_deref()).await });
         async move {
-            let rows = match asked.await {
-                Ok(Ok(rows)) => rows,
-                Ok(Err(StoreError::Refused { code, message, .. })) => {
-                    return Err(Untold::Unsupported(Unsupported {
-                        what: "a list of the leases".into(),
-                        remedy: format!("the server refused it: {message} ({code})"),
-                    }));
-                }
-                Ok(Err(error)) => return Err(Untold::Trouble(error.into())),
-                Err(_) => {
-                    return Err(Untold::Trouble(Trouble {
-                        reason: "the I/O thread of dlock panicked".into(),
-                        source: None,
-                    }));
-                }
-            };
+            let rows = asked.await.map_err(|_| panicked())??;
             let (mark, doubted) = (self.mark(), self.store.doubts_clock());
             let infos = rows.into_iter();
             let infos = infos.filter_map(|row| list::info(row, &mark, doubted));
@@ -305,21 +290,13 @@ impl<S: Store> Backend for Leases<S> {
         &'a self,
         key: &'a ServerKey,
         _: bool,
+        warrant: Arc<Warrant>,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
         let (store, name, mark) = (self.store.clone(), name_of(key), self.mark());
         let asked = self
             .runtime
-            .spawn(async move { kick::kick(&*store, &name, &mark).await });
-        async move {
-            match asked.await {
-                Ok(answer) => answer,
-                Err(_) => Err(NotKicked::Untold(Untold::Trouble(Trouble {
-                    reason: "the I/O thread of dlock panicked".into(),
-                    source: None,
-                }))),
-            }
-        }
-        .boxed()
+            .spawn(async move { kick::kick(&*store, &name, &mark, &warrant).await });
+        async move { asked.await.map_err(|_| panicked())? }.boxed()
     }
 
     fn close(&self, reason: &str) {
@@ -440,7 +417,14 @@ async fn release_once<S: Store>(store: &S, lease: &Lease) -> Answer<Released> {
     }
 }
 
-/// How often a release is tried that others' statements get in the way of.
+fn panicked() -> Untold {
+    Untold::Trouble(Trouble {
+        reason: "the I/O thread of dlock panicked".into(),
+        source: None,
+    })
+}
+
+/// How often a statement is tried that others' get in the way of.
 const TRIES: u32 = 10;
 
 /// Frees a lease that nobody vouches for any more, before its time. What fails is left to its end.
@@ -462,6 +446,23 @@ fn name_of(key: &ServerKey) -> Arc<str> {
         ServerKey::Name(name) => name.to_shared(),
         // No other kind is ours.
         other => format!("{other:?}").into(),
+    }
+}
+
+impl From<StoreError> for Untold {
+    fn from(error: StoreError) -> Untold {
+        match error {
+            StoreError::Refused {
+                code,
+                message,
+                source,
+            } => Untold::Refused {
+                code,
+                message,
+                source,
+            },
+            error => Untold::Trouble(error.into()),
+        }
     }
 }
 

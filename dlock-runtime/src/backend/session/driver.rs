@@ -151,13 +151,13 @@ pub(crate) trait Session: Send + Sync + 'static {
         own: &[i64],
     ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
 
-    /// Ends another session of the server, if it still holds the lock as far as that can be asked with the same statement. One
-    /// that has ended already is no error.
+    /// Ends another session of the server, if it still holds the lock: asked with the same statement, or with the one before.
+    /// `false`: it does not, or has ended already.
     fn kill(
         &self,
         session: i64,
         key: &ServerKey,
-    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+    ) -> impl Future<Output = Result<bool, DriverError>> + Send;
 
     /// Completes when the connection is seen to be closed by the other side; pending for ever where the driver
     /// does not watch an idle connection.
@@ -173,8 +173,8 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// What the server is, in words: `PostgreSQL 15.18`, `MariaDB 10.11.19`, `MySQL 9.7.4`.
     fn server(&self) -> &str;
 
-    /// Which server it is: the same text for all sessions of one, another after a failover, and where the server keeps
-    /// nothing that outlives it, after a restart too.
+    /// Which server it is, and which of its databases where those have locks of their own: the same text for all sessions of
+    /// one, another after a failover, and where the server keeps nothing that outlives it, after a restart too.
     fn identity(&self) -> &str;
 
     /// Whether the session has another number on the server than it was given at the start. `None`: it was given none.

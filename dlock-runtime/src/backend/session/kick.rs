@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::driver::{Driver, DriverError, Listed, Session};
+use super::driver::{Driver, Listed, Session};
 use super::keeper::Keeper;
 use super::live::Live;
 use super::waiters::Waiters;
-use crate::backend::{NotKicked, Trouble, Untold};
+use crate::backend::{NotKicked, Untold, Warrant};
 use crate::error::Unsupported;
 use crate::key::ServerKey;
 use crate::listing::{LockInfo, Party};
@@ -17,31 +17,23 @@ pub(super) async fn list<S: Session>(
     only: Option<&ServerKey>,
     mut own: Vec<i64>,
 ) -> Result<Vec<LockInfo>, Untold> {
-    let untold = |remedy| {
-        Err(Untold::Unsupported(Unsupported {
+    own.push(live.session().id());
+    match live.ask(live.session().list(only, &own)).await? {
+        Listed::Locks(locks) => Ok(locks),
+        Listed::Untold { remedy } => Err(Untold::Unsupported(Unsupported {
             what: format!("a list of the locks on {}", live.session().server()),
             remedy,
-        }))
-    };
-    own.push(live.session().id());
-    match live.ask(live.session().list(only, &own)).await {
-        Ok(Listed::Locks(locks)) => Ok(locks),
-        Ok(Listed::Untold { remedy }) => untold(remedy),
-        Err(DriverError::Refused { code, message, .. }) => {
-            untold(format!("the server refused it: {message} ({code})"))
-        }
-        Err(DriverError::Gone { reason, source }) => {
-            Err(Untold::Trouble(Trouble { reason, source }))
-        }
+        })),
     }
 }
 
-/// Ends the sessions that hold the lock. Without `force` only those that hold nothing else.
+/// Ends the sessions that hold the lock, and says which. Without `force` only those that hold nothing else.
 pub(super) async fn kick<D: Driver>(
     keeper: Arc<Keeper<D>>,
     waiters: Arc<Waiters<D>>,
     key: ServerKey,
     force: bool,
+    warrant: Arc<Warrant>,
 ) -> Result<Vec<Party>, NotKicked> {
     let live = keeper.get().await.map_err(Untold::Trouble)?;
     // Whoever forces it need not see what else ends.
@@ -59,6 +51,14 @@ pub(super) async fn kick<D: Driver>(
     if holders.iter().any(is_own) {
         return Err(NotKicked::Own);
     }
+    // Nor would it become free if those were ended that are there beside it.
+    if holders.iter().any(|holder| holder.who.session.is_none()) {
+        return Err(NotKicked::from(Untold::Unsupported(Unsupported {
+            what: "kicking a prepared transaction, which has no session that could be ended,".into(),
+            remedy: "commit it or roll it back: COMMIT PREPARED or ROLLBACK PREPARED, with its name from pg_prepared_xacts"
+                .into(),
+        })));
+    }
     let is_one = |party: &Party| {
         let session = party.who.session;
         holders.iter().any(|holder| holder.who.session == session)
@@ -70,24 +70,18 @@ pub(super) async fn kick<D: Driver>(
     if !(force || others.is_empty()) {
         return Err(NotKicked::HoldsMore(others));
     }
-    for session in holders.iter().filter_map(|holder| holder.who.session) {
-        match live.ask(live.session().kill(session, &key)).await {
-            Ok(()) => {}
-            Err(DriverError::Refused {
-                code,
-                message,
-                source,
-            }) => {
-                return Err(NotKicked::Refused {
-                    code,
-                    message,
-                    source,
-                });
-            }
-            Err(DriverError::Gone { reason, source }) => {
-                return Err(Untold::Trouble(Trouble { reason, source }).into());
-            }
+    let mut kicked = Vec::new();
+    for holder in holders {
+        let Some(session) = holder.who.session else {
+            continue;
+        };
+        if !warrant.serve() {
+            return Err(NotKicked::Withdrawn);
+        }
+        let ended = live.ask(live.session().kill(session, &key)).await;
+        if ended.map_err(Untold::from)? {
+            kicked.push(holder);
         }
     }
-    Ok(holders)
+    Ok(kicked)
 }

@@ -85,9 +85,10 @@ impl<S: Session> Live<S> {
     /// Watches a session whose settings the server confirmed with a statement sent at `sent`. The watch ends with
     /// the vitality, so every session must be [`lost`](Self::lose) in the end.
     pub(super) fn watch(session: S, sent: Moment, limits: Limits) -> Arc<Live<S>> {
+        let valid_until = sent.plus(limits.validity());
         let live = Arc::new(Live {
+            vitality: Vitality::of_session(valid_until, session.identity()),
             session,
-            vitality: Vitality::new(Some(sent.plus(limits.validity()))),
             limits,
             gathered: Gathered::default(),
             waiting: AtomicBool::new(false),

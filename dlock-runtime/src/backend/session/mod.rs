@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Offered, Taken, Trouble,
-    Untold,
+    Untold, Warrant,
 };
 use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
@@ -180,22 +180,17 @@ impl<D: Driver> Backend for SessionLocks<D> {
         to_its_end(asked).boxed()
     }
 
-    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         async move {
-            let keeper = self.keeper.present().ok_or_else(|| Trouble {
-                reason: "the connection is lost".into(),
-                source: None,
-            })?;
+            let keeper = self
+                .keeper
+                .present()
+                .ok_or_else(|| gone("the connection is lost"))?;
             let key = key.clone();
             let mut own = self.waiters.out();
             own.push(keeper.session().id());
             let asked = async move { keeper.ask(keeper.session().holder(&key, &own)).await };
-            match to_its_end(asked).await {
-                Ok(holder) => Ok(holder),
-                // The server answered, though not the question.
-                Err(DriverError::Refused { .. }) => Ok(None),
-                Err(DriverError::Gone { reason, source }) => Err(Trouble { reason, source }),
-            }
+            Ok(to_its_end(asked).await?)
         }
         .boxed()
     }
@@ -216,9 +211,10 @@ impl<D: Driver> Backend for SessionLocks<D> {
         &'a self,
         key: &'a ServerKey,
         force: bool,
+        warrant: Arc<Warrant>,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
         let (keeper, waiters) = (self.keeper.clone(), self.waiters.clone());
-        to_its_end(kick::kick(keeper, waiters, key.clone(), force)).boxed()
+        to_its_end(kick::kick(keeper, waiters, key.clone(), force, warrant)).boxed()
     }
 
     fn connections(&self) -> Connections {
@@ -284,7 +280,7 @@ struct SessionGrant<D: Driver> {
     /// Where the session goes when it is not the keeper.
     home: Option<Arc<Waiters<D>>>,
     /// Free again when the lock is.
-    room: Option<Room>,
+    room: Option<held::Taken>,
 }
 
 impl<D: Driver> Grant for SessionGrant<D> {
@@ -371,7 +367,7 @@ fn hold<D: Driver>(
             key: errand.key.clone(),
             mode: errand.want.mode,
             home,
-            room: Some(room),
+            room: Some(room.take()),
         }),
     })
 }
@@ -380,6 +376,23 @@ fn gone(reason: &str) -> DriverError {
     DriverError::Gone {
         reason: reason.to_owned(),
         source: None,
+    }
+}
+
+impl From<DriverError> for Untold {
+    fn from(error: DriverError) -> Untold {
+        match error {
+            DriverError::Refused {
+                code,
+                message,
+                source,
+            } => Untold::Refused {
+                code,
+                message,
+                source,
+            },
+            DriverError::Gone { reason, source } => Untold::Trouble(Trouble { reason, source }),
+        }
     }
 }
 

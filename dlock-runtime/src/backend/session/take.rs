@@ -25,6 +25,9 @@ const ENDS_BY_ITSELF: Duration = Duration::from_millis(20);
 /// How long an interruption may take before the connection is closed.
 const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long locks that are only tried may take up the last room: longer than that it is taken up by waits, which may last.
+const TRIED_WITHIN: Duration = Duration::from_millis(500);
+
 /// MySQL waits for whole seconds only, and rounds up.
 const ROUNDED_UP_BY: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,7 @@ pub(super) async fn take<D: Driver>(locks: &SessionLocks<D>, errand: &Errand) ->
         locks,
         errand,
         reconnected: false,
+        was_busy: false,
     };
     loop {
         if let Err(taken) = attempt.round().await {
@@ -51,6 +55,9 @@ struct Attempt<'a, D: Driver> {
     /// Whether a connection was found dead and no reconnection has failed or succeeded since: the first death only
     /// means that the server closed the connection some time ago.
     reconnected: bool,
+    /// Whether the server has said that somebody else holds the lock: whoever waits for that is not told that this locker
+    /// holds too many, which may have changed by the time that the lock is free.
+    was_busy: bool,
 }
 
 impl<D: Driver> Attempt<'_, D> {
@@ -123,7 +130,7 @@ impl<D: Driver> Attempt<'_, D> {
             // The keeper is asked for all the same: it knows which server is the one, and ends a wait.
             return self.try_apart().await;
         }
-        let room = self.room()?;
+        let room = self.room().await?;
         // From here the try runs to its end, also when the errand is called off: an answer that nobody reads
         // could be a lock that nobody knows of.
         let sent = Moment::now();
@@ -145,6 +152,7 @@ impl<D: Driver> Attempt<'_, D> {
             }
             Ok(false) => {
                 self.reconnected = false;
+                self.was_busy = true;
                 self.errand.report(Progress::Busy);
                 Ok(true)
             }
@@ -156,21 +164,35 @@ impl<D: Driver> Attempt<'_, D> {
     }
 
     /// Room for one more lock, or the end of the errand.
-    fn room(&self) -> Step<Room> {
-        self.locks
-            .held
-            .room()
-            .map_err(|most| Taken::TooMany { most })
+    async fn room(&self) -> Step<Room> {
+        let held = &self.locks.held;
+        if let Some(room) = held.room_now() {
+            return Ok(room);
+        }
+        let since = Moment::now();
+        let mut room = pin!(held.room());
+        loop {
+            let is_over = held.is_full() || Moment::now().since(since) > TRIED_WITHIN;
+            if is_over && !self.was_busy {
+                return Err(Taken::TooMany { most: held.most() });
+            }
+            tokio::select! {
+                biased;
+                room = &mut room => return Ok(room),
+                () = self.errand.called_off() => return Err(Taken::CalledOff),
+                () = time::sleep(jitter()) => {}
+            }
+        }
     }
 
     /// Waits in the server's queue, for a while.
     async fn wait(&mut self, waiter: Arc<Live<D::Session>>, permit: Permit) -> Step<()> {
         let errand = self.errand;
-        let room = match self.room() {
+        let room = match self.room().await {
             Ok(room) => room,
-            Err(too_many) => {
+            Err(ended) => {
                 self.locks.waiters.put_back(waiter);
-                return Err(too_many);
+                return Err(ended);
             }
         };
         let at_most = self.longest_wait();

@@ -1,6 +1,7 @@
 //! The strategy, over a driver whose answers a test writes: what a real server says at a chosen moment cannot be
 //! forced.
 
+mod asking;
 mod batch;
 mod calling_off;
 mod fenced;

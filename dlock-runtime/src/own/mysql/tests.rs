@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, TxOpts};
 
 use super::Lock;
+use crate::own::SLICE;
 use crate::{Config, Error, KeyScheme, Locker};
 
 const SERVERS: [&str; 2] = ["DLOCK_TEST_MYSQL_URL", "DLOCK_TEST_MARIADB_URL"];
@@ -53,6 +54,11 @@ async fn number(conn: &mut Conn, sql: &str) -> Option<i64> {
 }
 
 async fn until_waiting(observer: &mut Conn, id: u32) {
+    until_waits(observer, id, true).await;
+}
+
+/// Completes when the session waits for a lock, or does not.
+async fn until_waits(observer: &mut Conn, id: u32, expected: bool) {
     loop {
         let rows: Vec<mysql_async::Row> = observer
             .query("SHOW PROCESSLIST")
@@ -65,7 +71,7 @@ async fn until_waiting(observer: &mut Conn, id: u32) {
             );
             number == Some(id.into()) && state.as_deref() == Some("User lock")
         });
-        if waits {
+        if waits == expected {
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -294,6 +300,10 @@ fn a_wait_that_is_dropped_closes_the_connection_and_leaves_no_waiter() {
             () = until_waiting(&mut observer, id) => {}
         }
         assert!(other.is_disconnected());
+        // Long before the wait would have ended by itself.
+        tokio::time::timeout(SLICE / 2, until_waits(&mut observer, id, false))
+            .await
+            .expect("no waiter is left");
         drop(other);
         held.release().await.unwrap();
         until_free(&mut observer, &name).await;
@@ -367,6 +377,23 @@ fn a_wait_inside_the_body_that_holds_it_is_refused() {
             .release()
             .await
             .unwrap();
+    });
+}
+
+#[test]
+fn a_lock_of_that_name_on_another_server_is_no_deadlock() {
+    on_both(|server| async move {
+        let other = SERVERS.into_iter().find(|other| *other != server);
+        let elsewhere = url(other.expect("another"));
+        let elsewhere = Config::from_dsn(&elsewhere)
+            .expect("a DSN")
+            .namespace("own");
+        let elsewhere = Locker::connect(elsewhere).await.expect("a locker");
+        let (mut conn, key) = (conn(server).await, fresh());
+        let lock = Lock::new(&*key).namespace("own");
+        let outer = elsewhere.lock(&*key);
+        let inside = outer.run(async { lock.acquire(&mut conn).await?.release().await });
+        inside.await.unwrap().expect("another lock");
     });
 }
 

@@ -4,6 +4,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, Transaction};
 
 use crate::backend::session::driver::DriverError;
 use crate::backend::session::postgres::errors;
+use crate::backend::session::postgres::settings::IDENTITY;
 use crate::error::Holder;
 use crate::scheme::AdvisoryKey;
 
@@ -39,6 +40,12 @@ impl Speech<'_> {
         let row = self.ask(sql).await?;
         let answer = row.first().and_then(Option::as_deref);
         Ok(answer.map(|answer| answer == "t"))
+    }
+
+    /// Which server and database this is.
+    pub(super) async fn identity(&self) -> Result<Option<String>, DriverError> {
+        let row = self.ask(&format!("SELECT {IDENTITY}")).await?;
+        Ok(row.into_iter().next().flatten())
     }
 
     /// Who holds the lock, as far as the server tells.

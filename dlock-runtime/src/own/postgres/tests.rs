@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio_postgres::{Client, NoTls};
 
 use super::{Guard, Lock};
+use crate::own::SLICE;
 use crate::{Config, Error, Key, KeyScheme, Locker};
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -19,6 +20,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn url() -> String {
     std::env::var("DLOCK_TEST_POSTGRES_URL")
         .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests")
+}
+
+/// Another database of the same server.
+fn url_of_another_database() -> String {
+    let url = url();
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    format!("{server}/postgres")
 }
 
 async fn client() -> Client {
@@ -332,9 +340,11 @@ fn a_wait_that_is_dropped_closes_the_connection_and_leaves_no_waiter() {
             () = until_waiting(&observer, number) => {}
         }
         assert!(other.is_closed());
+        // The server reads nothing while it waits for a lock, and ends the wait at the latest with its slice.
+        tokio::time::timeout(2 * SLICE, until_no_locks(&observer, number))
+            .await
+            .expect("no waiter is left");
         held.release().await.unwrap();
-        // Granted to nobody, and gone with the connection.
-        until_no_locks(&observer, number).await;
         let mut third = client().await;
         lock.acquire(&mut third)
             .await
@@ -447,6 +457,42 @@ fn a_transactions_lock_ends_with_the_transaction() {
 }
 
 #[test]
+fn b4_a_prepared_transaction_cannot_be_kicked() {
+    run(async {
+        let (mut client, locker, key) = (client().await, locker().await, fresh());
+        let lock = locker.lock(&*key);
+        let transaction = client.transaction().await.unwrap();
+        let own = Lock::of(&locker, &*key);
+        own.acquire_in(&transaction).await.unwrap();
+        let prepare = format!("PREPARE TRANSACTION '{key}'");
+        transaction.batch_execute(&prepare).await.unwrap();
+        drop(transaction);
+        // It outlives its session.
+        drop(client);
+        let seen = async {
+            let info = locker.inspect(&*key).await?;
+            let kicks = [locker.kick(&*key).await, locker.kick_session(&*key).await];
+            Ok::<_, Error>((lock.locked().await?, info, kicks))
+        };
+        let seen = seen.await;
+        let observer = self::client().await;
+        let roll_back = format!("ROLLBACK PREPARED '{key}'");
+        observer.batch_execute(&roll_back).await.unwrap();
+        let (is_held, info, kicks) = seen.unwrap();
+        assert!(is_held);
+        let holders = info.expect("it is held").holders;
+        assert_eq!(holders.len(), 1);
+        assert_eq!(holders[0].who.session, None);
+        for kicked in kicks {
+            assert!(matches!(kicked, Err(Error::Unsupported(_))), "{kicked:?}");
+            let said = kicked.unwrap_err().to_string();
+            assert!(said.contains("ROLLBACK PREPARED"), "{said}");
+        }
+        assert!(!lock.locked().await.unwrap());
+    });
+}
+
+#[test]
 fn the_same_key_twice_on_one_connection_has_to_be_asked_for() {
     run(async {
         let (mut client, mut other, key) = (client().await, client().await, fresh());
@@ -506,6 +552,45 @@ fn a_wait_inside_the_body_that_holds_it_is_refused() {
             .release()
             .await
             .unwrap();
+    });
+}
+
+#[test]
+fn a_lock_of_that_name_in_another_database_is_no_deadlock() {
+    run(async {
+        let (mut client, key) = (client().await, fresh());
+        let elsewhere = Config::from_dsn(&url_of_another_database()).expect("a DSN");
+        let elsewhere = Locker::connect(elsewhere).await.expect("a locker");
+        let lock = Lock::new(&*key);
+        let outer = elsewhere.lock(&*key);
+        let inside = outer.run(async {
+            lock.acquire(&mut client).await?.release().await?;
+            let transaction = client.transaction().await.unwrap();
+            lock.acquire_in(&transaction).await
+        });
+        inside.await.unwrap().expect("another lock");
+        // Nor where the lock here is busy.
+        let mut other = self::client().await;
+        let held = lock.acquire(&mut other).await.unwrap();
+        let waits = lock.clone().timeout(Duration::from_millis(20));
+        let inside = outer.run(async { waits.acquire(&mut client).await.map(drop) });
+        let busy = inside.await.unwrap();
+        assert!(matches!(busy, Err(Error::Busy(_))), "{busy:?}");
+        held.release().await.unwrap();
+    });
+}
+
+#[test]
+fn a_wait_in_a_transaction_inside_the_body_that_holds_it_is_refused() {
+    run(async {
+        let (mut client, locker, key) = (client().await, locker().await, fresh());
+        let outer = locker.lock(&*key);
+        let inside = outer.run(async {
+            let transaction = client.transaction().await.unwrap();
+            Lock::new(&*key).acquire_in(&transaction).await
+        });
+        let waits = inside.await.unwrap();
+        assert!(matches!(waits, Err(Error::WouldDeadlock(_))), "{waits:?}");
     });
 }
 

@@ -411,10 +411,23 @@ impl Session for MySqlSession {
         list::read(self, only, own).await
     }
 
-    async fn kill(&self, session: i64, _: &ServerKey) -> Result<(), DriverError> {
-        let kill = format!("KILL {session}");
-        match self.slot.run(move |conn| conn.query_drop(kill)).await {
-            Err(error) if errors::is_unknown_session(&error) => Ok(()),
+    /// `KILL` is no part of a query: a session that gives the lock back between the two statements is ended all the same.
+    async fn kill(&self, session: i64, key: &ServerKey) -> Result<bool, DriverError> {
+        let name: Arc<str> = name(key, Mode::Exclusive)?.into();
+        let ended = self.slot.run(move |conn| {
+            async move {
+                let holder: Option<Option<i64>> =
+                    conn.exec_first("SELECT IS_USED_LOCK(?)", (&*name,)).await?;
+                if holder.flatten() != Some(session) {
+                    return Ok(false);
+                }
+                conn.query_drop(format!("KILL {session}")).await?;
+                Ok(true)
+            }
+            .boxed()
+        });
+        match ended.await {
+            Err(error) if errors::is_unknown_session(&error) => Ok(false),
             answer => answer,
         }
     }

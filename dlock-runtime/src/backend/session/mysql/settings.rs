@@ -49,7 +49,7 @@ pub(super) async fn apply(
     settings: &SessionSettings,
 ) -> Result<Facts, ConnectError> {
     let limit = settings.limit.as_secs().max(1);
-    let variables = Variables::read(conn).await?;
+    let variables = Variables::read(conn).await.map_err(refused)?;
     let (flavor, server) = variables.judge()?;
     let hazards = variables.hazards(&server, &settings.allowed)?;
     let statement_limit = match flavor {
@@ -63,10 +63,9 @@ pub(super) async fn apply(
     .await
     .map_err(refused)?;
 
-    let identity =
-        variables.present(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
+    let identity = variables.identity();
     let role = variables.present(&["read_only", "super_read_only", "innodb_read_only"]);
-    let facts = format!("CONNECTION_ID(), CONCAT_WS('/', {identity}), CONCAT_WS('/', {role})");
+    let facts = format!("CONNECTION_ID(), {identity}, CONCAT_WS('/', {role})");
     let sentinel = format!("{SENTINEL}{:032x}", fastrand::u128(..));
     let row: Row = conn
         .query_first(format!(
@@ -106,20 +105,28 @@ pub(super) async fn apply(
     })
 }
 
+/// Which server a connection of somebody else's is on, as [`Facts::identity`] has it.
+pub(crate) async fn identity<Q: Queryable>(conn: &mut Q) -> Result<Option<String>, DriverError> {
+    let asked = async {
+        let identity = Variables::read(conn).await?.identity();
+        conn.query_first(format!("SELECT {identity}")).await
+    };
+    asked.await.map_err(errors::statement)
+}
+
 /// Those of the variables that this server has.
 struct Variables(HashMap<String, String>);
 
 impl Variables {
     /// `SHOW` leaves out what does not exist, where `SELECT @@name` fails.
-    async fn read(conn: &mut Conn) -> Result<Self, ConnectError> {
+    async fn read<Q: Queryable>(conn: &mut Q) -> Result<Self, Error> {
         let rows: Vec<(String, String)> = conn
             .query(
                 "SHOW VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'wsrep_on',
                     'server_uuid', 'server_uid', 'server_id', 'hostname', 'port',
                     'read_only', 'super_read_only', 'innodb_read_only')",
             )
-            .await
-            .map_err(refused)?;
+            .await?;
         Ok(Variables(
             rows.into_iter()
                 .map(|(name, value)| (name.to_ascii_lowercase(), value))
@@ -143,6 +150,12 @@ impl Variables {
         } else {
             present.join(", ")
         }
+    }
+
+    /// Which server it is, in SQL.
+    fn identity(&self) -> String {
+        let parts = self.present(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
+        format!("CONCAT_WS('/', {parts})")
     }
 
     /// What the server is, if it is one that can keep our locks.

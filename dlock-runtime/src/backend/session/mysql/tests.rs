@@ -312,3 +312,19 @@ fn the_others_who_wait_are_counted_where_the_server_names_their_lock() {
         assert_eq!(waiting, told);
     });
 }
+
+#[test]
+fn b4_a_session_that_does_not_hold_the_lock_is_not_killed() {
+    on_both(|server| async move {
+        let (a, b, key) = (server.session().await, server.session().await, fresh_key());
+        assert!(!a.kill(b.id(), &key).await.unwrap());
+        assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+        assert!(!a.kill(b.id(), &key).await.unwrap(), "another holds it");
+        assert!(a.unlock(&key, Mode::Exclusive).await.unwrap());
+        b.check().await.expect("still there");
+        assert!(b.try_lock(&key, Mode::Exclusive).await.unwrap());
+        assert!(a.kill(b.id(), &key).await.unwrap());
+        assert!(b.check().await.is_err());
+        assert!(!a.kill(b.id(), &key).await.unwrap(), "it has ended");
+    });
+}

@@ -41,19 +41,19 @@ pub(super) async fn read(
     Ok(Listed::Locks(gather(Strategy::Session, parties)))
 }
 
-/// Ends a session that holds the lock.
+/// Ends a session, if it holds the lock.
 pub(super) async fn kill(
     session: &PostgresSession,
     pid: i64,
     key: &ServerKey,
-) -> Result<(), DriverError> {
+) -> Result<bool, DriverError> {
     let Place {
         class,
         object,
         space,
     } = Place::of(&advisory_key(key)?);
     let Ok(pid) = i32::try_from(pid) else {
-        return Ok(());
+        return Ok(false);
     };
     let killed = async {
         let statement = session.statements.kill.get(&session.client).await?;
@@ -64,7 +64,7 @@ pub(super) async fn kill(
     };
     killed
         .await
-        .map(|_| ())
+        .map(|ended| !ended.is_empty())
         .map_err(|error| session.explain(error))
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod backend_key;
 pub(crate) mod errors;
 pub(crate) mod fencing;
 mod list;
-mod settings;
+pub(crate) mod settings;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -531,7 +531,7 @@ impl Session for PostgresSession {
         list::read(self, only, own).await
     }
 
-    async fn kill(&self, session: i64, key: &ServerKey) -> Result<(), DriverError> {
+    async fn kill(&self, session: i64, key: &ServerKey) -> Result<bool, DriverError> {
         list::kill(self, session, key).await
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Facts {
     pub(super) server: String,
     /// The locks that the server's table is made for. It takes some more, from memory that it has for other things too.
     pub(super) capacity: usize,
-    /// The start of the server. Not its `system_identifier`: standbys share that, and not everybody may read it.
+    /// As [`IDENTITY`] says it.
     pub(super) identity: String,
     /// What is wrong with the server, and allowed.
     pub(super) hazards: Vec<Hazard>,
@@ -62,6 +62,11 @@ pub(super) async fn apply(
     let sentinel = (class, sentinel(class, read.pid));
     read.judge(limit, sentinel, &settings.allowed)
 }
+
+/// The identity in SQL: the start of the server, and the database, to which advisory locks belong. Not the
+/// `system_identifier`, which standbys share and not everybody may read.
+pub(crate) const IDENTITY: &str =
+    "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 || '/' || current_database()";
 
 /// Makes a sentinel's second number: no pair that a program is likely to use.
 const SENTINEL: i32 = 0x5e17_1e1d;
@@ -127,7 +132,7 @@ async fn read_back(client: &Client, class: i32) -> Result<Row, Error> {
                 current_setting('max_locks_per_transaction')::int8
                     * (current_setting('max_connections')::int8
                     + current_setting('max_prepared_transactions')::int8),
-                inet_server_addr() IS NULL",
+                inet_server_addr() IS NULL, current_database()::text",
             &[(&class, Type::INT4), (&object, Type::INT4)],
         )
         .await?;
@@ -154,6 +159,7 @@ struct ReadBack {
     capacity: i64,
     /// Whether the connection is a Unix socket where it reaches the server, which has neither of the two limits of TCP.
     local: bool,
+    database: String,
 }
 
 impl ReadBack {
@@ -171,6 +177,7 @@ impl ReadBack {
             user_timeout: row.try_get(9)?,
             capacity: row.try_get(10)?,
             local: row.try_get(11)?,
+            database: row.try_get(12)?,
         })
     }
 
@@ -206,7 +213,7 @@ impl ReadBack {
                 started: self.started,
                 sentinel,
                 server: format!("PostgreSQL {}", number(version_text)),
-                identity: self.started.to_string(),
+                identity: format!("{}/{}", self.started, self.database),
                 capacity: usize::try_from(self.capacity).unwrap_or(usize::MAX),
                 hazards,
             });
@@ -292,6 +299,7 @@ mod tests {
             keepalives: 30_000,
             user_timeout: 30_000,
             capacity: 6400,
+            database: "app".into(),
             local: false,
         }
     }

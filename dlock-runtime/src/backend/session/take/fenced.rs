@@ -34,7 +34,7 @@ enum Cut {
 impl<D: Driver> Attempt<'_, D> {
     /// One try on a connection of its own. `true`: somebody else holds the lock.
     pub(super) async fn try_apart(&mut self) -> Step<bool> {
-        let room = self.room()?;
+        let room = self.room().await?;
         let (waiters, errand) = (&self.locks.waiters, self.errand);
         // Not a permit to wait: those who wait would keep off who finds the lock free.
         let permit = tokio::select! {

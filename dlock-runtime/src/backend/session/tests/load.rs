@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::Either;
+
 use super::*;
 use crate::backend::session::driver::{DriverError, Wait};
 
@@ -131,5 +133,78 @@ fn s6_a_locker_holds_no_more_locks_than_it_may_and_loses_none() {
         }
         let third = held(locks.clone().take(errand_for(3, None)).await);
         assert_eq!(give_back(third).await, Ok(()));
+    });
+}
+
+#[test]
+fn s6_who_waits_for_a_busy_lock_is_not_told_of_too_many() {
+    run(async {
+        let script = Script::new();
+        let limits = Limits {
+            max_held: Some(1),
+            ..LIMITS
+        };
+        let locks = locks(&script, limits).await;
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = tries.clone();
+        Script::set(&script.try_lock, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Ok(false) }
+        });
+        let grant = Arc::new(tokio::sync::Notify::new());
+        let granted = grant.clone();
+        Script::set(&script.wait_lock, move || {
+            let granted = granted.clone();
+            async move {
+                granted.notified().await;
+                Ok(Wait::Granted)
+            }
+        });
+        let take = |key| tokio::spawn(locks.clone().take(errand_for(key, None)));
+        // Both find the lock busy. One waits on the server, with the only room; the other for that.
+        let (one, other) = (take(1), take(2));
+        while tries.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        settle().await;
+        // Nor is who comes now, since nothing is held yet.
+        let third = take(3);
+        settle().await;
+        assert!(!one.is_finished() && !other.is_finished() && !third.is_finished());
+        grant.notify_one();
+        let (first, second) = match futures_util::future::select(one, other).await {
+            Either::Left(ended) | Either::Right(ended) => ended,
+        };
+        let first = held(first.expect("no panic"));
+        // Now it is: the third has heard nothing of its lock, the other has.
+        assert!(matches!(third.await, Ok(Taken::TooMany { most: 1 })));
+        // Longer than the pause after which it looks again.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!second.is_finished());
+        assert_eq!(give_back(first).await, Ok(()));
+        grant.notify_one();
+        let second = held(second.await.expect("no panic"));
+        assert_eq!(give_back(second).await, Ok(()));
+    });
+}
+
+#[test]
+fn s6_nobody_stands_behind_a_long_wait_for_another_lock() {
+    run(async {
+        let script = Script::new();
+        let limits = Limits {
+            max_held: Some(1),
+            ..LIMITS
+        };
+        let locks = locks(&script, limits).await;
+        Script::set(&script.try_lock, async || Ok(false));
+        Script::set(&script.wait_lock, std::future::pending);
+        let errand = errand_for(1, None);
+        let waiting = tokio::spawn(locks.clone().take(errand.clone()));
+        settle().await;
+        let other = locks.clone().take(errand_for(2, None)).await;
+        assert!(matches!(other, Taken::TooMany { most: 1 }));
+        errand.call_off();
+        assert!(matches!(waiting.await, Ok(Taken::CalledOff)));
     });
 }

@@ -32,6 +32,8 @@ pub(super) struct Script {
     pub(super) unlock: Says<bool>,
     pub(super) check: Says<()>,
     pub(super) holder: Says<Option<Holder>>,
+    pub(super) list: Says<Listed>,
+    pub(super) kill: Says<bool>,
     pub(super) opened: AtomicUsize,
     /// How many locks each batch had.
     pub(super) batches: Mutex<Vec<usize>>,
@@ -65,6 +67,8 @@ impl Script {
             unlock: says(|| true),
             check: says(|| ()),
             holder: says(|| None),
+            list: says(|| Listed::Locks(Vec::new())),
+            kill: says(|| true),
             opened: AtomicUsize::new(0),
             batches: Mutex::default(),
             deaf: AtomicBool::new(false),
@@ -270,11 +274,11 @@ impl Session for Line {
     }
 
     async fn list(&self, _: Option<&ServerKey>, _: &[i64]) -> Result<Listed, DriverError> {
-        Ok(Listed::Locks(Vec::new()))
+        self.say(&self.script.list).await
     }
 
-    async fn kill(&self, _: i64, _: &ServerKey) -> Result<(), DriverError> {
-        Ok(())
+    async fn kill(&self, _: i64, _: &ServerKey) -> Result<bool, DriverError> {
+        self.say(&self.script.kill).await
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::super::*;
 use super::{Kind, Scenario, Step};
-use crate::backend::Offered;
+use crate::backend::{Offered, Untold};
 use crate::hold::frame;
 
 type Checked = Result<(), String>;
@@ -75,7 +75,7 @@ impl Backend for Played {
         async move { admits.await.expect("the schedule answers every question") }.boxed()
     }
 
-    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Trouble>> {
+    fn holder<'a>(&'a self, _: &'a ServerKey) -> BoxFuture<'a, Result<Option<Holder>, Untold>> {
         std::future::ready(Ok(None)).boxed()
     }
 

@@ -426,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn l3_a_slow_renewal_counts_from_when_it_was_sent() {
+        let ago = |seconds: u64| {
+            let nanos = Moment::now().as_nanos();
+            Moment::from_nanos(nanos.saturating_sub(seconds * 1_000_000_000))
+        };
+        let (name, owner) = ("key".into(), "owner".into());
+        let ttl = Duration::from_secs(30);
+        let lease = Lease::new(&name, &owner, 1, Mode::Exclusive, ttl, ago(25));
+        assert!(lease.begin().is_some());
+        lease.end(ago(20), Ok(Renewed::Yes));
+        let left = lease.vitality().remaining();
+        assert!(left + Duration::from_secs(20) <= validity(ttl), "{left:?}");
+        assert!(lease.due().is_some_and(|due| due <= Moment::now()));
+    }
+
+    #[test]
     fn a_reader_that_joins_for_shorter_shortens_nothing() {
         let (long, short) = (Duration::from_secs(60), Duration::from_secs(5));
         let (name, owner) = ("key".into(), "owner".into());

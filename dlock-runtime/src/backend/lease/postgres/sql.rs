@@ -200,8 +200,8 @@ fn swap(table: &str, token: &str, strength: &str) -> String {
     )
 }
 
-/// No renewal brings an end nearer: one that was on its way for long may come behind a longer one.
-/// Renews what stands, leaves out what somebody has locked, and says of the rest whether it still stands.
+/// Renews what stands, leaves out what somebody has locked, and says of the rest whether it still stands. No renewal brings an
+/// end nearer: one that was on its way for long may come behind a longer one.
 fn renew(table: &str) -> String {
     format!(
         "WITH mine AS ( \

@@ -325,7 +325,7 @@ fn may_take(row: &Row, owner: &str, stale: Option<u64>) -> bool {
     is_free(row) || row.owner == owner || stale == Some(row.version) || is_long_over
 }
 
-/// Lengthens a lease that still has owner and token, and an end that has not come.
+/// Lengthens a lease that still has owner and token, and an end that has not come. No renewal brings an end nearer.
 fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
     let row = &mut found.row;
     let ttl = micros(renewal.ttl);
@@ -335,13 +335,15 @@ fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
             if row.owner != *renewal.owner || row.token != renewal.token || row.is_free() {
                 return None;
             }
-            row.expires_at = ends;
-            row.ttl = ttl;
+            row.expires_at = row.expires_at.max(ends);
+            row.ttl = row.ttl.max(ttl);
         }
         Mode::Shared => {
             let now = row.now;
             match row.readers.get_mut(&*renewal.owner) {
-                Some(reader) if reader.0 == renewal.token && reader.1 > now => reader.1 = ends,
+                Some(reader) if reader.0 == renewal.token && reader.1 > now => {
+                    reader.1 = reader.1.max(ends);
+                }
                 _ => return None,
             }
             row.expires_at = row.expires_at.max(ends);

@@ -208,6 +208,42 @@ fn l3_a_late_renewal_takes_nothing_again() {
 }
 
 #[test]
+fn l3_a_renewal_that_comes_late_brings_no_end_nearer() {
+    run(async {
+        let ground = Ground::new();
+        let store = ground.open().await;
+        let writer = take(&store, "w", "one").await.expect("free");
+        let reader = crate::backend::lease::shared::take(&store, &claim("r", "one")).await;
+        let reader = reader.expect("an answer").expect("free");
+        let ends = async || {
+            let [w, r] = ["w", "r"].map(|name| store.read(name));
+            let (w, r) = (w.await.expect("an answer"), r.await.expect("an answer"));
+            let (w, r) = (w.expect("a row"), r.expect("a row"));
+            [w.expires_at, w.ttl, r.expires_at, r.readers["one"].1]
+        };
+        let before = ends().await;
+        for (ttl, is_longer) in [(TTL / 10, false), (TTL * 10, true)] {
+            for (name, token, mode) in [("w", writer, Mode::Exclusive), ("r", reader, Mode::Shared)]
+            {
+                let renewal = Renewal {
+                    ttl,
+                    ..renewal(name, "one", token, mode)
+                };
+                assert_eq!(renew(&store, renewal).await, Renewed::Yes);
+            }
+            for (after, before) in ends().await.into_iter().zip(before) {
+                let expected = if is_longer {
+                    after > before
+                } else {
+                    after == before
+                };
+                assert!(expected, "{after} after {before}");
+            }
+        }
+    });
+}
+
+#[test]
 fn l4_a_released_row_stays_and_its_token_grows() {
     run(async {
         let ground = Ground::new();

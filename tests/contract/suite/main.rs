@@ -129,6 +129,7 @@ table::contract! {
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
         observers_hear_how_many_connections_are_open: sessions,
+        observers_hear_how_many_connections_leases_have: leases,
     }
     validity {
         a_cut_off_holder_is_told_before_others_get_in: servers,

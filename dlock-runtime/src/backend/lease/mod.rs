@@ -34,7 +34,9 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold};
+use super::{
+    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold,
+};
 use crate::clock::Moment;
 use crate::config::LeaseSettings;
 use crate::error::{Holder, Unsupported};
@@ -317,6 +319,13 @@ impl<S: Store> Backend for Leases<S> {
             }
         }
         .boxed()
+    }
+
+    fn connections(&self) -> Connections {
+        Connections {
+            keepers: self.store.connections(),
+            waiters: 0,
+        }
     }
 
     fn close(&self, reason: &str) {

@@ -86,6 +86,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Whether an attempt to reach the database is of use now, after one that failed.
     fn pause(&self) -> impl Future<Output = ()> + Send;
 
+    /// How many connections to a server are open.
+    fn connections(&self) -> usize;
+
     /// Closes every connection.
     fn close(&self, reason: &str);
 }

@@ -421,6 +421,11 @@ impl Store for MySqlStore {
         self.main.pause().await;
     }
 
+    fn connections(&self) -> usize {
+        let links = [&self.main, &self.side].into_iter();
+        links.filter(|link| link.is_open()).count()
+    }
+
     fn close(&self, reason: &str) {
         self.main.close(reason);
         self.side.close(reason);

@@ -317,6 +317,13 @@ impl Store for PostgresStore {
         self.main.pause().await;
     }
 
+    fn connections(&self) -> usize {
+        [&self.main, &self.side]
+            .into_iter()
+            .filter(|link| link.is_open())
+            .count()
+    }
+
     fn close(&self, reason: &str) {
         self.main.close(reason);
         self.side.close(reason);

@@ -307,6 +307,11 @@ impl Store for SqliteStore {
         time::sleep(Duration::from_millis(fastrand::u64(20..100))).await;
     }
 
+    /// There is no server.
+    fn connections(&self) -> usize {
+        0
+    }
+
     fn close(&self, reason: &str) {
         self.main.close(reason);
         self.side.close(reason);

@@ -55,6 +55,12 @@ fn validity(ttl: Duration) -> Duration {
     ttl.mul_f64(0.9)
 }
 
+/// How long an answer of the database may take before its connection counts as stalled. A server that is gone is found out
+/// within this time, however long leases last.
+fn answers_within(ttl: Duration) -> Duration {
+    (ttl / 3).min(Duration::from_secs(10))
+}
+
 /// Leases in one table.
 pub(crate) struct Leases<S: Store> {
     store: Arc<S>,

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row as MyRow, Value};
 
+use super::answers_within;
 use super::link::Link;
 use super::row::{Row, Stamped, parse};
 use super::shared::micros;
@@ -67,7 +68,7 @@ impl MySqlStore {
             side,
             statements: Statements::new(&settings.table, is_galera),
             namespace: settings.namespace.clone(),
-            answers_within: settings.ttl / 3,
+            answers_within: answers_within(settings.ttl),
             is_galera,
         };
         Ok((store, connection.server.clone()))

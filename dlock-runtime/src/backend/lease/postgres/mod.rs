@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row as PgRow};
 
+use super::answers_within;
 use super::bells::Bells;
 use super::link::Link;
 use super::row::{Row, Stamped, any_waits, parse};
@@ -79,7 +80,8 @@ impl PostgresStore {
             table: table.clone(),
             namespace: settings.namespace.clone(),
             connect_timeout: settings.connect_timeout,
-            lock_timeout: settings.ttl / 4,
+            // Below what an answer may take.
+            lock_timeout: answers_within(settings.ttl).mul_f64(0.75),
             listens,
         };
         let mut store = PostgresStore {
@@ -88,7 +90,7 @@ impl PostgresStore {
             statements: Statements::new(&table),
             table: table.clone(),
             namespace: settings.namespace.clone(),
-            answers_within: settings.ttl / 3,
+            answers_within: answers_within(settings.ttl),
             wakes: true,
         };
         let main = store.main.open().await?;

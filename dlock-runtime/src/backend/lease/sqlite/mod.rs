@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::time;
 
+use super::answers_within;
 use super::row::{REVOKED, Reader, Row, Stamped, Waiter, parse};
 use super::shared::micros;
 use super::store::{Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, Swap};
@@ -67,7 +68,7 @@ impl SqliteStore {
             main: Desk::start(session())?,
             side: Desk::start(session())?,
             table: Arc::new(Table::new(&settings.table, &settings.namespace)),
-            answers_within: settings.ttl / 3,
+            answers_within: answers_within(settings.ttl),
         };
         for desk in [&store.main, &store.side] {
             let limit = settings.connect_timeout.saturating_mul(2);

@@ -127,7 +127,13 @@ impl PostgresStore {
         connection: &Arc<PostgresConnection>,
         asked: impl Future<Output = Result<Vec<PgRow>, Error>>,
     ) -> Answer<Vec<PgRow>> {
+        // Nothing is sent before the first poll.
+        let unconfirmed = connection.unconfirmed();
         let answer = match timeout(self.answers_within, asked).await {
+            Ok(Ok(_)) if connection.unconfirmed() != unconfirmed => Err(StoreError::Gone {
+                reason: "the server ended its wait for the synchronous standby: a failover could undo the change".to_owned(),
+                source: None,
+            }),
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => statement(error),
             Err(_) => Err(StoreError::Gone {

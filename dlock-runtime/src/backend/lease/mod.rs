@@ -7,8 +7,11 @@
 
 mod bells;
 mod courtesy;
+mod doubts;
 mod held;
 mod kick;
+#[cfg(test)]
+mod late;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod link;
 mod list;
@@ -44,6 +47,7 @@ use crate::key::{Key, Mode, ServerKey};
 use crate::listing::{LockInfo, Party};
 use bells::Bells;
 use courtesy::Courtesy;
+use doubts::Doubts;
 use held::{Held, Lease, Renewals};
 use store::{Answer, Released, Store, StoreError};
 
@@ -68,6 +72,7 @@ pub(crate) struct Leases<S: Store> {
     held: Arc<Held>,
     bells: Bells,
     courtesy: Courtesy,
+    doubts: Doubts,
     /// The owner of each acquisition is made of these.
     nonce: u64,
     acquisitions: AtomicU64,
@@ -84,6 +89,7 @@ impl<S: Store> Leases<S> {
             held: Arc::default(),
             bells,
             courtesy: Courtesy::default(),
+            doubts: Doubts::default(),
             nonce: fastrand::u64(..),
             acquisitions: AtomicU64::new(0),
             runtime: Handle::current(),
@@ -108,6 +114,13 @@ impl<S: Store> Leases<S> {
     fn new_owner(&self) -> Arc<str> {
         let number = self.acquisitions.fetch_add(1, Ordering::Relaxed);
         format!("{}#{:016x}.{number}", self.settings.owner, self.nonce).into()
+    }
+
+    /// A take of this owner was lost, and the owner given up.
+    fn doubt(&self, name: &Arc<str>, owner: &Arc<str>) {
+        let ttl = self.settings.ttl;
+        self.doubts
+            .watch(&self.runtime, &self.store, name, owner, ttl);
     }
 
     /// What the owners of this locker's acquisitions have in them, and no others.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time;
 
 use super::bells::Bell;
-use super::store::{Answer, Claim, Notice, Released, Store, StoreError};
-use super::{Leases, name_of, shared};
+use super::store::{Answer, Claim, Notice, Store, StoreError};
+use super::{Leases, doubts, name_of, shared};
 use crate::backend::{Errand, Progress, Taken};
 use crate::clock::Moment;
 use crate::key::Mode;
@@ -54,7 +54,7 @@ struct Attempt<'a, S: Store> {
     owner: Arc<str>,
     bell: Bell,
     announced: Option<Announcement>,
-    /// A statement was lost that may have taken the lock.
+    /// A statement of this owner was lost that may take the lock.
     in_doubt: bool,
     /// A connection was found dead since the last answer: the first death only means that the server closed it some time ago.
     lost_once: bool,
@@ -66,7 +66,8 @@ struct Attempt<'a, S: Store> {
 
 struct Announcement {
     since: i64,
-    made: Moment,
+    /// `None`: under an owner that was given up.
+    made: Option<Moment>,
 }
 
 #[derive(Clone, Copy)]
@@ -106,6 +107,9 @@ impl<S: Store> Attempt<'_, S> {
         if self.errand.is_called_off() {
             return Err(Taken::CalledOff);
         }
+        if self.in_doubt {
+            return self.give_owner_up().await;
+        }
         let sent = Moment::now();
         let stale = self.stale();
         // It runs to its end, also when the errand is called off: an answer that nobody reads could be a lock that
@@ -135,7 +139,6 @@ impl<S: Store> Attempt<'_, S> {
     }
 
     fn taken(&mut self, token: u64, sent: Moment) -> Step<()> {
-        self.in_doubt = false;
         let (leases, errand) = (self.leases, self.errand);
         let hold = leases.hold(errand, &self.name, &self.owner, token, sent);
         // The answer may have come while this process was stopped, and others have taken the lock since.
@@ -149,10 +152,33 @@ impl<S: Store> Attempt<'_, S> {
         Err(Taken::Held(hold))
     }
 
+    /// A statement was lost. What it has done is undone before the next try, and what it may still do is looked for apart
+    /// (see [`doubts`]). It is not taken over: the row says what this server has done, and not whether that would outlast
+    /// a failover, for which the lost answer would have vouched.
+    async fn give_owner_up(&mut self) -> Step<()> {
+        let store = &self.leases.store;
+        match doubts::free(&**store, &self.name, &self.owner).await {
+            Ok(freed) => {
+                if freed.is_wanted {
+                    store.wake(&self.name).await;
+                }
+                if !freed.was_held {
+                    self.leases.doubt(&self.name, &self.owner);
+                }
+                self.owner = self.leases.new_owner();
+                self.in_doubt = false;
+                if let Some(announced) = &mut self.announced {
+                    announced.made = None;
+                }
+                Ok(())
+            }
+            Err(error) => self.failed(error).await,
+        }
+    }
+
     /// Somebody else has the lock.
     async fn busy(&mut self) -> Step<()> {
         self.lost_once = false;
-        self.in_doubt = false;
         self.errand.report(Progress::Busy);
         // Whoever came for one try has the answer: the queue needs a moment to read it.
         tokio::task::yield_now().await;
@@ -177,8 +203,8 @@ impl<S: Store> Attempt<'_, S> {
     async fn announce(&mut self) -> Step<Option<Duration>> {
         let lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
         let now = Moment::now();
-        if let Some(announced) = &self.announced
-            && now.since(announced.made) < lasts / 3
+        if let Some(made) = self.announced.as_ref().and_then(|announced| announced.made)
+            && now.since(made) < lasts / 3
         {
             return Ok(None);
         }
@@ -193,7 +219,7 @@ impl<S: Store> Attempt<'_, S> {
             Ok(Some(announced)) => {
                 self.announced = Some(Announcement {
                     since: announced.since,
-                    made: now,
+                    made: Some(now),
                 });
                 Ok(Some(announced.remaining))
             }
@@ -303,67 +329,23 @@ impl<S: Store> Attempt<'_, S> {
 
     /// The errand ends without the lock: nothing of it stays in the row.
     fn withdraw(&mut self) {
-        let announced = self.announced.take().is_some();
-        let in_doubt = std::mem::take(&mut self.in_doubt);
-        if !announced && !in_doubt {
-            return;
-        }
-        let (store, name, owner) = (
-            self.leases.store.clone(),
-            self.name.clone(),
-            self.owner.clone(),
-        );
-        let ttl = self.leases.settings.ttl;
-        self.leases.runtime.spawn(async move {
-            let begin = Moment::now();
-            let mut pause = FIRST_LOOK;
-            // What was taken in doubt expires by itself after that time.
-            while Moment::now().since(begin) < ttl {
-                match withdraw(&*store, &name, &owner, in_doubt).await {
-                    Ok(withdrawn) => {
-                        if withdrawn.is_wanted {
-                            store.wake(&name).await;
-                        }
-                        if !in_doubt || withdrawn.was_held {
-                            return;
-                        }
-                        // The statement may still be on its way.
-                        time::sleep(pause).await;
-                        pause = (2 * pause).min(LAST_LOOK);
+        let leases = self.leases;
+        if std::mem::take(&mut self.in_doubt) {
+            leases.doubt(&self.name, &self.owner);
+        } else if self.announced.take().is_some() {
+            let (store, name, owner) =
+                (leases.store.clone(), self.name.clone(), self.owner.clone());
+            let ttl = leases.settings.ttl;
+            leases.runtime.spawn(async move {
+                let begin = Moment::now();
+                while Moment::now().since(begin) < ttl {
+                    match store.retract(&name, &owner).await {
+                        Ok(true) => return store.wake(&name).await,
+                        Ok(false) | Err(StoreError::Refused { .. }) => return,
+                        Err(_) => store.pause().await,
                     }
-                    Err(StoreError::Refused { .. }) => return,
-                    Err(_) => store.pause().await,
                 }
-            }
-        });
+            });
+        }
     }
-}
-
-/// The first pause and the longest between two looks for a lock that was taken in doubt.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const LAST_LOOK: Duration = Duration::from_secs(2);
-
-/// Takes back announcement and lock.
-async fn withdraw<S: Store>(
-    store: &S,
-    name: &str,
-    owner: &str,
-    in_doubt: bool,
-) -> Answer<Released> {
-    let mut withdrawn = Released {
-        was_held: false,
-        is_wanted: store.retract(name, owner).await?,
-    };
-    if in_doubt && let Some(row) = store.read(name).await? {
-        let released = if row.owner == owner {
-            store.release(name, owner, row.token).await?
-        } else if let Some(reader) = row.readers.get(owner) {
-            shared::release_as(store, name, owner, reader.0).await?
-        } else {
-            return Ok(withdrawn);
-        };
-        withdrawn.was_held = released.was_held;
-        withdrawn.is_wanted |= released.is_wanted;
-    }
-    Ok(withdrawn)
 }

@@ -232,7 +232,6 @@ impl MySqlStore {
             ttl.into(),
             namespace,
             name,
-            claim.owner.into(),
         ];
         if self.is_galera {
             // No row has a negative version.

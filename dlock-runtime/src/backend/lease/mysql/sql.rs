@@ -30,14 +30,12 @@ impl Statements {
     }
 
     /// Takes the lock; the token comes with the acknowledgement. Parameters: owner, program, waiter's path, ttl, ttl,
-    /// namespace, name, owner; where the clock is doubted also the version that was seen unchanged.
+    /// namespace, name; where the clock is doubted also the version that was seen unchanged.
     pub(super) fn take(&self) -> String {
         let free = if self.doubted {
-            format!(
-                "owner = '' AND readers = '{{}}' OR owner = ? OR expires_at + {DAY} < {NOW} OR version = ?"
-            )
+            format!("owner = '' AND readers = '{{}}' OR expires_at + {DAY} < {NOW} OR version = ?")
         } else {
-            format!("owner = ? OR expires_at <= {NOW}")
+            format!("expires_at <= {NOW}")
         };
         format!(
             "UPDATE {} SET token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{{}}', \

@@ -184,7 +184,7 @@ fn take(table: &str) -> String {
              expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond', ttl = $5, \
              version = lease.version + 1 \
          FROM (SELECT namespace, name FROM {table} \
-               WHERE {NAMED} AND (expires_at <= clock_timestamp() OR owner = $3) FOR UPDATE SKIP LOCKED) AS free \
+               WHERE {NAMED} AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED) AS free \
          WHERE lease.namespace = free.namespace AND lease.name = free.name RETURNING lease.token"
     )
 }

@@ -116,7 +116,7 @@ impl Store for SqliteStore {
         let taking = move |session: &mut Session| {
             // Who asks again and again keeps nobody from writing.
             let seen = session.read(|connection| table.read(connection, &name))?;
-            if seen.is_some_and(|found| !may_take(&found.row, &owner, stale)) {
+            if seen.is_some_and(|found| !may_take(&found.row, stale)) {
                 return Ok(None);
             }
             session.write(|connection, file| {
@@ -128,7 +128,7 @@ impl Store for SqliteStore {
                 let Some(Found { mut row, .. }) = found else {
                     return Ok(None);
                 };
-                if !may_take(&row, &owner, stale) {
+                if !may_take(&row, stale) {
                     return Ok(None);
                 }
                 row.waiters.remove(&owner);
@@ -325,10 +325,10 @@ fn is_free(row: &Row) -> bool {
 }
 
 /// Whether a claim gets the lock. `stale`: the version at which it saw the row unchanged for its whole ttl.
-fn may_take(row: &Row, owner: &str, stale: Option<u64>) -> bool {
+fn may_take(row: &Row, stale: Option<u64>) -> bool {
     let is_long_over =
         row.expires_at > CLOCK_IS_SET && row.expires_at.saturating_add(DAY) < row.now;
-    is_free(row) || row.owner == owner || stale == Some(row.version) || is_long_over
+    is_free(row) || stale == Some(row.version) || is_long_over
 }
 
 /// Lengthens a lease that still has owner and token, and an end that has not come. No renewal brings an end nearer.

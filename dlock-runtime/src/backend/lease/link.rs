@@ -65,6 +65,11 @@ impl<O: Opener> Link<O> {
         }
     }
 
+    #[cfg(feature = "mysql")]
+    pub(crate) fn opener(&self) -> &O {
+        &self.opener
+    }
+
     /// Whether there is a connection at present.
     pub(crate) fn is_open(&self) -> bool {
         self.present().is_some()

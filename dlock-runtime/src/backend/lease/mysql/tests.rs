@@ -1,8 +1,10 @@
 //! The rules of leases, against real servers, named by `DLOCK_TEST_MARIADB_URL` and `DLOCK_TEST_MYSQL_URL`.
 
+mod locked;
+
 use std::future::Future;
 
-use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
+use mysql_async::{Conn, IsolationLevel, Opts, OptsBuilder, Transaction, TxOpts};
 
 use super::*;
 use crate::config::Config;
@@ -213,6 +215,37 @@ fn l3_a_take_that_comes_late_is_given_back() {
     });
 }
 
+/// The ends of a row and of a reader in it.
+async fn ends(store: &MySqlStore, owner: &str) -> (i64, i64) {
+    let row = store.read("k").await.expect("an answer").expect("a row");
+    (row.expires_at, row.readers[owner].1)
+}
+
+#[test]
+fn l3_a_renewal_that_comes_late_brings_no_end_nearer() {
+    use crate::backend::lease::shared;
+
+    on_both(async |url| {
+        let store = open(&url).await;
+        let token = shared::take(&store, &claim("k", "one")).await;
+        let token = token.expect("an answer").expect("free");
+        let before = ends(&store, "one").await;
+        let shorter = Renewal {
+            ttl: TTL / 10,
+            ..renewal("k", "one", token, Mode::Shared)
+        };
+        assert_eq!(renew(&store, shorter).await, Renewed::Yes);
+        assert_eq!(ends(&store, "one").await, before);
+        let longer = Renewal {
+            ttl: TTL * 10,
+            ..renewal("k", "one", token, Mode::Shared)
+        };
+        assert_eq!(renew(&store, longer).await, Renewed::Yes);
+        let after = ends(&store, "one").await;
+        assert!(after.0 > before.0 && after.1 > before.1, "{after:?}");
+    });
+}
+
 #[test]
 fn l4_a_released_row_stays_and_its_token_grows() {
     on_both(async |url| {
@@ -268,30 +301,13 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
 }
 
 #[test]
-fn l5_a_locked_row_holds_up_no_other_renewal() {
+fn a_server_that_is_gone_is_found_out_soon_however_long_leases_last() {
     on_both(async |url| {
-        let store = open(&url).await;
-        let mut renewals = Vec::new();
-        for name in ["free", "locked"] {
-            let token = take(&store, name, "one").await.expect("free");
-            renewals.push(renewal(name, "one", token, Mode::Exclusive));
+        let store = open_with(config(&url, "ttl=24h")).await;
+        for line in [&store.main, &store.side] {
+            let most = Duration::from_secs(10);
+            assert!(line.answers_within <= most, "{:?}", line.answers_within);
         }
-        let mut conn = conn(&url).await;
-        let mut transaction = conn
-            .start_transaction(TxOpts::new())
-            .await
-            .expect("a transaction");
-        let lock = "SELECT 1 FROM dlock_lease WHERE namespace = ? AND name = 'locked' FOR UPDATE";
-        let namespace = store.namespace.as_bytes().to_vec();
-        transaction
-            .exec_drop(lock, (namespace,))
-            .await
-            .expect("a row");
-        let renewed = store.renew(&renewals).await.expect("an answer");
-        assert_eq!(renewed, [Renewed::Yes, Renewed::Locked]);
-        transaction.rollback().await.expect("a rollback");
-        let renewed = store.renew(&renewals).await.expect("an answer");
-        assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
     });
 }
 

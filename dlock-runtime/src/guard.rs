@@ -100,7 +100,8 @@ impl Guard {
 
     /// Renews a lease now: it lasts for `ttl` from now on, and the automatic renewals keep to that from here on. Of several
     /// keys all are renewed. From 1 s to 24 h. A shorter `ttl` than before counts for this holder at once; on a server
-    /// the others wait until the end that was promised before.
+    /// the others wait until the end that was promised before. Readers of one process share a lease: for them a shorter `ttl`
+    /// changes nothing.
     ///
     /// # Errors
     ///

@@ -25,8 +25,8 @@ pub(crate) struct PostgresEndpoint {
     connector: Connector,
 }
 
-/// What is done with the payload of a notification.
-pub(crate) type Hear = Arc<dyn Fn(&str) + Send + Sync>;
+/// What is done with notifications and notices. A notice is heard before the answer to its statement has ended.
+pub(crate) type Hear = Arc<dyn Fn(&AsyncMessage) + Send + Sync>;
 
 /// A client, and the connection that must be polled until it ends.
 type Opened = (Client, BoxFuture<'static, Result<(), Error>>);
@@ -47,7 +47,7 @@ impl PostgresEndpoint {
         self.connect_hearing(None).await
     }
 
-    /// As [`connect`](Self::connect); notifications are told to `hear`.
+    /// As [`connect`](Self::connect); notifications and notices are told to `hear`.
     pub(crate) async fn connect_hearing(&self, hear: Option<Hear>) -> Result<Opened, Error> {
         #[cfg(feature = "tls")]
         if self.tls.tries_tls() {
@@ -155,9 +155,7 @@ where
     };
     let hearing = async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(notification) = message? {
-                hear(notification.payload());
-            }
+            hear(&message?);
         }
         Ok(())
     };

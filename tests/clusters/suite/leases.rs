@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dlock::lease::Fence;
 use dlock::{Config, Error, Guard, Locker, Strategy, db_locked};
-use xtask::servers::{FakeClock, Galera, Kind, PgBouncer, Pooling, Server, Setup, value};
+use xtask::servers::{FakeClock, Galera, Kind, PgBouncer, Pooling, Server, Setup, rows, value};
 
 use crate::{SOON, is_told_lost};
 
@@ -97,6 +97,54 @@ fn a_frozen_pooler_is_told_before_the_next_holder_comes() {
     is_told_lost(guard);
     assert!(next.is_held());
     next.release_blocking().unwrap();
+}
+
+/// Whoever cancels the wait for a standby is told success by the server, and a failover would undo it.
+#[test]
+fn a_lease_that_no_standby_has_confirmed_is_not_held() {
+    let server = Server::start(Kind::Postgres).unwrap();
+    let admin = server.admin_url();
+    let (one, other) = (locker(&server.url()), locker(&server.url()));
+    // The row is there.
+    drop(one.lock("k").acquire_blocking().unwrap());
+    until_free(&other);
+    rows(
+        &admin,
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+    )
+    .unwrap();
+    rows(&admin, "SELECT pg_reload_conf()").unwrap();
+    let (ended, cancelled) = (AtomicBool::new(false), AtomicU64::new(0));
+    let taken = thread::scope(|scope| {
+        scope.spawn(|| {
+            let cancel =
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            while !ended.load(Ordering::SeqCst) {
+                let waits = rows(&admin, cancel).unwrap().len();
+                cancelled.fetch_add(waits as u64, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        // The server takes the setting over in its own time: from then on a commit waits until it is cancelled.
+        while cancelled.load(Ordering::SeqCst) == 0 {
+            rows(&admin, "COMMENT ON SCHEMA public IS 'written'").unwrap();
+        }
+        let lock = one.lock("k").timeout(Duration::from_secs(4));
+        let taken = lock.acquire_blocking();
+        ended.store(true, Ordering::SeqCst);
+        taken
+    });
+    assert!(taken.is_err(), "taken, and no standby knows of it");
+    assert!(cancelled.load(Ordering::SeqCst) > 1, "it waited for none");
+    rows(&admin, "ALTER SYSTEM RESET synchronous_standby_names").unwrap();
+    rows(&admin, "SELECT pg_reload_conf()").unwrap();
+    // What it had taken nevertheless goes back.
+    until_free(&other);
+}
+
+fn until_free(locker: &Locker) {
+    let guard = locker.lock("k").timeout(SOON).acquire_blocking().unwrap();
+    guard.release_blocking().unwrap();
 }
 
 #[test]

@@ -203,6 +203,22 @@ pub(crate) fn a_function_can_have_a_ttl_of_its_own(site: &Site) {
     assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
 }
 
+#[dlock::db_locked(key = "at most", max_hold = "300ms", locker = locker)]
+async fn at_most(locker: &dlock::Locker) -> Result<(), Error> {
+    std::future::pending().await
+}
+
+/// The lease is renewed until then, and its row is freed with the body's end: nobody waits for its ttl.
+pub(crate) fn a_lease_goes_back_at_max_hold(site: &Site) {
+    let locker = site.locker_of(site.config().ttl(Duration::from_secs(3600)));
+    let other = site.locker();
+    site.key("at most");
+    let ended = run(at_most(&locker));
+    assert!(matches!(ended, Err(Error::HoldExceeded(_))), "{ended:?}");
+    let next = other.lock("at most").timeout(SOON).acquire_blocking();
+    next.expect("free").release_blocking().expect("held");
+}
+
 pub(crate) fn a_waiter_is_woken_soon(site: &Site) {
     // With pauses of an hour between the tries, a wait ends in time only when it is woken.
     let (one, other) = (

@@ -143,6 +143,7 @@ table::contract! {
         observers_hear_of_a_hand_over_as_of_a_release: sessions,
         an_unlimited_wait_tells_observers_of_the_outage: servers,
         observers_hear_how_many_connections_are_open: sessions,
+        observers_hear_how_many_connections_leases_have: leases,
     }
     validity {
         a_cut_off_holder_is_told_before_others_get_in: servers,
@@ -224,6 +225,7 @@ table::contract! {
         a_killed_connection_costs_no_lease: server_leases,
         a_restart_of_the_server_costs_no_lease: own_leases,
         a_lease_that_is_not_renewed_is_lost_after_its_ttl: leases,
+        a_lease_goes_back_at_max_hold: leases,
         a_lease_can_be_renewed_by_hand: leases,
         a_body_can_renew_and_has_a_token: leases,
         a_function_can_have_a_ttl_of_its_own: leases,

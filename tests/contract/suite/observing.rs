@@ -10,6 +10,7 @@ use std::time::Duration;
 use dlock::observer::{Acquired, Counts, Failed, Loss, Observer, Outage, Released, Wait};
 use dlock::{Config, Locker};
 
+use crate::place::Place;
 use crate::site::{SOON, Site, run, until};
 
 /// Sends on what it hears, with the key.
@@ -229,6 +230,19 @@ pub(crate) fn observers_hear_how_many_connections_are_open(site: &Site) {
         hears((1, 2));
         there.into_iter().for_each(drop);
     });
+    drop(guard);
+    locker.shutdown_blocking(SOON);
+    hears((0, 0));
+}
+
+pub(crate) fn observers_hear_how_many_connections_leases_have(site: &Site) {
+    let (counter, counts) = channel();
+    let locker = site.locker_of(site.config().observer(Counter(counter)));
+    let hears = |wanted| while counts.recv_timeout(SOON).expect("a count") != wanted {};
+    let guard = site.lock(&locker, "kept").acquire_blocking().unwrap();
+    // A file of SQLite has no server.
+    let open = if site.place() == Place::Sqlite { 0 } else { 2 };
+    hears((open, 0));
     drop(guard);
     locker.shutdown_blocking(SOON);
     hears((0, 0));

@@ -110,6 +110,16 @@ impl Lease {
         Some(self.renewal(state.ttl))
     }
 
+    /// How long it lasts from now on. The readers of a process share one lease: what the longest was given counts for all.
+    fn lasts(&self, asked: Duration) -> Duration {
+        let mut state = self.lock();
+        state.ttl = match self.mode {
+            Mode::Exclusive => asked,
+            Mode::Shared => state.ttl.max(asked),
+        };
+        state.ttl
+    }
+
     fn renewal(&self, ttl: Duration) -> Renewal {
         Renewal {
             name: self.name.clone(),
@@ -375,7 +385,7 @@ pub(super) async fn renew_one<S: Store>(
     }
     let begun = Begun(vec![lease.clone()]);
     let sent = Moment::now();
-    lease.lock().ttl = ttl;
+    let ttl = lease.lasts(ttl);
     // A shorter lease must not be vouched for beyond its end, whatever becomes of the statement.
     lease.vitality.shorten(sent, validity(ttl));
     let renewal = lease.renewal(ttl);
@@ -432,6 +442,33 @@ mod tests {
         lease.end(Moment::now(), Ok(Renewed::Lost));
         assert!(!lease.vitality().stands());
         assert!(lease.begin().is_none());
+    }
+
+    #[test]
+    fn l3_a_slow_renewal_counts_from_when_it_was_sent() {
+        let ago = |seconds: u64| {
+            let nanos = Moment::now().as_nanos();
+            Moment::from_nanos(nanos.saturating_sub(seconds * 1_000_000_000))
+        };
+        let (name, owner) = ("key".into(), "owner".into());
+        let ttl = Duration::from_secs(30);
+        let lease = Lease::new(&name, &owner, 1, Mode::Exclusive, ttl, ago(25));
+        assert!(lease.begin().is_some());
+        lease.end(ago(20), Ok(Renewed::Yes));
+        let left = lease.vitality().remaining();
+        assert!(left + Duration::from_secs(20) <= validity(ttl), "{left:?}");
+        assert!(lease.due().is_some_and(|due| due <= Moment::now()));
+    }
+
+    #[test]
+    fn a_reader_that_joins_for_shorter_shortens_nothing() {
+        let (long, short) = (Duration::from_secs(60), Duration::from_secs(5));
+        let (name, owner) = ("key".into(), "owner".into());
+        let lease = |mode| Lease::new(&name, &owner, 1, mode, long, Moment::now());
+        assert_eq!(lease(Mode::Shared).lasts(short), long);
+        assert_eq!(lease(Mode::Shared).lasts(2 * long), 2 * long);
+        // Nobody shares an exclusive lease: it lasts as long as its holder says.
+        assert_eq!(lease(Mode::Exclusive).lasts(short), short);
     }
 
     #[test]

@@ -65,6 +65,16 @@ impl<O: Opener> Link<O> {
         }
     }
 
+    #[cfg(feature = "mysql")]
+    pub(crate) fn opener(&self) -> &O {
+        &self.opener
+    }
+
+    /// Whether there is a connection at present.
+    pub(crate) fn is_open(&self) -> bool {
+        self.present().is_some()
+    }
+
     /// The connection, opened anew if need be. One attempt at a time, whoever asks; after a failure everybody gets that
     /// failure until the pause is over.
     pub(crate) async fn get(&self) -> Answer<Arc<O::Connection>> {

@@ -7,8 +7,11 @@
 
 mod bells;
 mod courtesy;
+mod doubts;
 mod held;
 mod kick;
+#[cfg(test)]
+mod late;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod link;
 mod list;
@@ -34,7 +37,10 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Backend, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold, Warrant};
+use super::{
+    Backend, Connections, Errand, GivenBack, Grant, Hold, NotKicked, Taken, Trouble, Untold,
+    Warrant,
+};
 use crate::clock::Moment;
 use crate::config::LeaseSettings;
 use crate::error::{Holder, Unsupported};
@@ -42,6 +48,7 @@ use crate::key::{Key, Mode, ServerKey};
 use crate::listing::{LockInfo, Party};
 use bells::Bells;
 use courtesy::Courtesy;
+use doubts::Doubts;
 use held::{Held, Lease, Renewals};
 use row::is_kept;
 use store::{Answer, Released, Store, StoreError};
@@ -54,6 +61,12 @@ fn validity(ttl: Duration) -> Duration {
     ttl.mul_f64(0.9)
 }
 
+/// How long an answer of the database may take before its connection counts as stalled. A server that is gone is found out
+/// within this time, however long leases last.
+fn answers_within(ttl: Duration) -> Duration {
+    (ttl / 3).min(Duration::from_secs(10))
+}
+
 /// Leases in one table.
 pub(crate) struct Leases<S: Store> {
     store: Arc<S>,
@@ -61,6 +74,7 @@ pub(crate) struct Leases<S: Store> {
     held: Arc<Held>,
     bells: Bells,
     courtesy: Courtesy,
+    doubts: Doubts,
     /// The owner of each acquisition is made of these.
     nonce: u64,
     acquisitions: AtomicU64,
@@ -77,6 +91,7 @@ impl<S: Store> Leases<S> {
             held: Arc::default(),
             bells,
             courtesy: Courtesy::default(),
+            doubts: Doubts::default(),
             nonce: fastrand::u64(..),
             acquisitions: AtomicU64::new(0),
             runtime: Handle::current(),
@@ -101,6 +116,13 @@ impl<S: Store> Leases<S> {
     fn new_owner(&self) -> Arc<str> {
         let number = self.acquisitions.fetch_add(1, Ordering::Relaxed);
         format!("{}#{:016x}.{number}", self.settings.owner, self.nonce).into()
+    }
+
+    /// A take of this owner was lost, and the owner given up.
+    fn doubt(&self, name: &Arc<str>, owner: &Arc<str>) {
+        let ttl = self.settings.ttl;
+        self.doubts
+            .watch(&self.runtime, &self.store, name, owner, ttl);
     }
 
     /// What the owners of this locker's acquisitions have in them, and no others.
@@ -297,6 +319,13 @@ impl<S: Store> Backend for Leases<S> {
             .runtime
             .spawn(async move { kick::kick(&*store, &name, &mark, &warrant).await });
         async move { asked.await.map_err(|_| panicked())? }.boxed()
+    }
+
+    fn connections(&self) -> Connections {
+        Connections {
+            keepers: self.store.connections(),
+            waiters: 0,
+        }
     }
 
     fn close(&self, reason: &str) {

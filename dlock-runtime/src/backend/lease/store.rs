@@ -14,7 +14,8 @@ use crate::key::Mode;
 /// Every statement is complete in itself: one round trip, one transaction, the database's own clock. Each future runs to its
 /// end, within a time that the store bounds.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Takes the lock exclusively, if it is free, has expired, or was taken by this very acquisition before.
+    /// Takes the lock exclusively, if it is free or has expired. What the claim's own owner holds is not free: a take that
+    /// comes late must not change it.
     fn take(&self, claim: &Claim<'_>) -> impl Future<Output = Answer<Option<u64>>> + Send;
 
     /// The row, and the database's present time. `None`: there is no such row.
@@ -87,6 +88,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Whether an attempt to reach the database is of use now, after one that failed.
     fn pause(&self) -> impl Future<Output = ()> + Send;
+
+    /// How many connections to a server are open.
+    fn connections(&self) -> usize;
 
     /// Closes every connection.
     fn close(&self, reason: &str);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time;
 
 use super::bells::Bell;
-use super::store::{Answer, Claim, Notice, Released, Store, StoreError};
-use super::{Leases, name_of, shared};
+use super::store::{Answer, Claim, Notice, Store, StoreError};
+use super::{Leases, doubts, name_of, shared};
 use crate::backend::{Errand, Progress, Taken};
 use crate::clock::Moment;
 use crate::key::Mode;
@@ -57,7 +57,7 @@ struct Attempt<'a, S: Store> {
     announced: Option<Announcement>,
     /// When the lock becomes free, as far as the last announcement told: nobody says so when a lease just ends.
     free_at: Option<Moment>,
-    /// A statement was lost that may have taken the lock.
+    /// A statement of this owner was lost that may take the lock.
     in_doubt: bool,
     /// A connection was found dead since the last answer: the first death only means that the server closed it some time ago.
     lost_once: bool,
@@ -69,7 +69,8 @@ struct Attempt<'a, S: Store> {
 
 struct Announcement {
     since: i64,
-    made: Moment,
+    /// `None`: under an owner that was given up.
+    made: Option<Moment>,
 }
 
 #[derive(Clone, Copy)]
@@ -109,6 +110,9 @@ impl<S: Store> Attempt<'_, S> {
         if self.errand.is_called_off() {
             return Err(Taken::CalledOff);
         }
+        if self.in_doubt {
+            return self.give_owner_up().await;
+        }
         let sent = Moment::now();
         let stale = self.stale();
         // It runs to its end, also when the errand is called off: an answer that nobody reads could be a lock that
@@ -138,7 +142,6 @@ impl<S: Store> Attempt<'_, S> {
     }
 
     fn taken(&mut self, token: u64, sent: Moment) -> Step<()> {
-        self.in_doubt = false;
         let (leases, errand) = (self.leases, self.errand);
         let hold = leases.hold(errand, &self.name, &self.owner, token, sent);
         // The answer may have come while this process was stopped, and others have taken the lock since.
@@ -152,10 +155,33 @@ impl<S: Store> Attempt<'_, S> {
         Err(Taken::Held(hold))
     }
 
+    /// A statement was lost. What it has done is undone before the next try, and what it may still do is looked for apart
+    /// (see [`doubts`]). It is not taken over: the row says what this server has done, and not whether that would outlast
+    /// a failover, for which the lost answer would have vouched.
+    async fn give_owner_up(&mut self) -> Step<()> {
+        let store = &self.leases.store;
+        match doubts::free(&**store, &self.name, &self.owner).await {
+            Ok(freed) => {
+                if freed.is_wanted {
+                    store.wake(&self.name).await;
+                }
+                if !freed.was_held {
+                    self.leases.doubt(&self.name, &self.owner);
+                }
+                self.owner = self.leases.new_owner();
+                self.in_doubt = false;
+                if let Some(announced) = &mut self.announced {
+                    announced.made = None;
+                }
+                Ok(())
+            }
+            Err(error) => self.failed(error).await,
+        }
+    }
+
     /// Somebody else has the lock.
     async fn busy(&mut self) -> Step<()> {
         self.lost_once = false;
-        self.in_doubt = false;
         self.errand.report(Progress::Busy);
         // Whoever came for one try has the answer: the queue needs a moment to read it.
         tokio::task::yield_now().await;
@@ -184,8 +210,8 @@ impl<S: Store> Attempt<'_, S> {
     async fn announce(&mut self) -> Step<Option<Duration>> {
         let lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
         let now = Moment::now();
-        if let Some(announced) = &self.announced
-            && now.since(announced.made) < lasts / 3
+        if let Some(made) = self.announced.as_ref().and_then(|announced| announced.made)
+            && now.since(made) < lasts / 3
             && let Some(free_at) = self.free_at
         {
             // It should have been free by now: it was renewed, and the next announcement tells until when.
@@ -203,7 +229,7 @@ impl<S: Store> Attempt<'_, S> {
             Ok(Some(announced)) => {
                 self.announced = Some(Announcement {
                     since: announced.since,
-                    made: now,
+                    made: Some(now),
                 });
                 self.free_at = Some(now.plus(announced.remaining));
                 Ok(Some(announced.remaining))
@@ -317,67 +343,23 @@ impl<S: Store> Attempt<'_, S> {
 
     /// The errand ends without the lock: nothing of it stays in the row.
     fn withdraw(&mut self) {
-        let announced = self.announced.take().is_some();
-        let in_doubt = std::mem::take(&mut self.in_doubt);
-        if !announced && !in_doubt {
-            return;
-        }
-        let (store, name, owner) = (
-            self.leases.store.clone(),
-            self.name.clone(),
-            self.owner.clone(),
-        );
-        let ttl = self.leases.settings.ttl;
-        self.leases.runtime.spawn(async move {
-            let begin = Moment::now();
-            let mut pause = FIRST_LOOK;
-            // What was taken in doubt expires by itself after that time.
-            while Moment::now().since(begin) < ttl {
-                match withdraw(&*store, &name, &owner, in_doubt).await {
-                    Ok(withdrawn) => {
-                        if withdrawn.is_wanted {
-                            store.wake(&name).await;
-                        }
-                        if !in_doubt || withdrawn.was_held {
-                            return;
-                        }
-                        // The statement may still be on its way.
-                        time::sleep(pause).await;
-                        pause = (2 * pause).min(LAST_LOOK);
+        let leases = self.leases;
+        if std::mem::take(&mut self.in_doubt) {
+            leases.doubt(&self.name, &self.owner);
+        } else if self.announced.take().is_some() {
+            let (store, name, owner) =
+                (leases.store.clone(), self.name.clone(), self.owner.clone());
+            let ttl = leases.settings.ttl;
+            leases.runtime.spawn(async move {
+                let begin = Moment::now();
+                while Moment::now().since(begin) < ttl {
+                    match store.retract(&name, &owner).await {
+                        Ok(true) => return store.wake(&name).await,
+                        Ok(false) | Err(StoreError::Refused { .. }) => return,
+                        Err(_) => store.pause().await,
                     }
-                    Err(StoreError::Refused { .. }) => return,
-                    Err(_) => store.pause().await,
                 }
-            }
-        });
+            });
+        }
     }
-}
-
-/// The first pause and the longest between two looks for a lock that was taken in doubt.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const LAST_LOOK: Duration = Duration::from_secs(2);
-
-/// Takes back announcement and lock.
-async fn withdraw<S: Store>(
-    store: &S,
-    name: &str,
-    owner: &str,
-    in_doubt: bool,
-) -> Answer<Released> {
-    let mut withdrawn = Released {
-        was_held: false,
-        is_wanted: store.retract(name, owner).await?,
-    };
-    if in_doubt && let Some(row) = store.read(name).await? {
-        let released = if row.owner == owner {
-            store.release(name, owner, row.token, None).await?
-        } else if let Some(reader) = row.readers.get(owner) {
-            shared::release_as(store, name, owner, reader.0, shared::End::default()).await?
-        } else {
-            return Ok(withdrawn);
-        };
-        withdrawn.was_held = released.was_held;
-        withdrawn.is_wanted |= released.is_wanted;
-    }
-    Ok(withdrawn)
 }

@@ -3,6 +3,7 @@
 //! Two connections: one takes and releases, the other renews. Nobody can be woken here; those who wait ask.
 
 mod connection;
+mod renewals;
 pub(crate) mod sql;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use futures_util::FutureExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row as MyRow, Value};
 
+use super::answers_within;
 use super::link::Link;
 use super::row::{LastRun, Row, Stamped, parse};
 use super::shared::micros;
@@ -30,15 +32,23 @@ use sql::Statements;
 /// The table of leases in a database of MySQL or MariaDB.
 pub(crate) struct MySqlStore {
     /// Takes and releases.
-    main: Link<MySqlOpener>,
+    main: Line,
     /// Renews.
-    side: Link<MySqlOpener>,
+    side: Line,
     statements: Statements,
     namespace: Arc<str>,
-    /// How long a statement may take before its connection counts as stalled.
-    answers_within: Duration,
     is_galera: bool,
 }
+
+/// A connection, and how long a statement may take on it before it counts as stalled.
+struct Line {
+    link: Link<MySqlOpener>,
+    answers_within: Duration,
+}
+
+/// The server's shortest limit of a wait for a row is a second, which some count by the tick of another: a shorter limit of
+/// ours would cost the connection, and leave the statement waiting there.
+const ROW_WAIT: Duration = Duration::from_millis(2500);
 
 /// What a statement that changes rows brings: how many, and the number that it left.
 type Changed = (u64, u64);
@@ -57,32 +67,36 @@ impl MySqlStore {
                 settings.connect_timeout,
             )
         };
-        let main = Link::new(opener());
-        let side = Link::new(opener());
-        let connection = main.open().await?;
-        side.open().await?;
+        // Renewals wait for no row.
+        let answers_within = answers_within(settings.ttl);
+        let line = |answers_within| Line {
+            link: Link::new(opener()),
+            answers_within,
+        };
+        let main = line(answers_within.max(ROW_WAIT));
+        let side = line(answers_within);
+        let connection = main.link.open().await?;
+        side.link.open().await?;
         let is_galera = connection.is_galera;
-        let store = MySqlStore {
+        let server = connection.server.clone();
+        let mut store = MySqlStore {
             main,
             side,
             statements: Statements::new(&settings.table, is_galera),
             namespace: settings.namespace.clone(),
-            answers_within: settings.ttl / 3,
             is_galera,
         };
-        Ok((store, connection.server.clone()))
+        if !store.can_skip(&store.statements.renew(1)).await? {
+            store.wait_for_rows();
+        }
+        Ok((store, server))
     }
 
-    async fn change(
-        &self,
-        link: &Link<MySqlOpener>,
-        sql: String,
-        params: Vec<Value>,
-    ) -> Answer<Changed> {
-        let connection = link.get().await?;
+    async fn change(&self, line: &Line, sql: String, params: Vec<Value>) -> Answer<Changed> {
+        let connection = line.link.get().await?;
         let params = positional(params);
         let answer = connection
-            .run(self.answers_within, move |conn| {
+            .run(line.answers_within, move |conn| {
                 async move {
                     conn.exec_drop(sql, params).await?;
                     Ok((conn.affected_rows(), conn.last_insert_id().unwrap_or(0)))
@@ -90,23 +104,18 @@ impl MySqlStore {
                 .boxed()
             })
             .await;
-        Self::heed(link, &connection, answer)
+        Self::heed(&line.link, &connection, answer)
     }
 
-    async fn rows(
-        &self,
-        link: &Link<MySqlOpener>,
-        sql: String,
-        params: Vec<Value>,
-    ) -> Answer<Vec<MyRow>> {
-        let connection = link.get().await?;
+    async fn rows(&self, line: &Line, sql: String, params: Vec<Value>) -> Answer<Vec<MyRow>> {
+        let connection = line.link.get().await?;
         let params = positional(params);
         let answer = connection
-            .run(self.answers_within, move |conn| {
+            .run(line.answers_within, move |conn| {
                 conn.exec(sql, params).boxed()
             })
             .await;
-        Self::heed(link, &connection, answer)
+        Self::heed(&line.link, &connection, answer)
     }
 
     fn heed<T>(
@@ -124,121 +133,23 @@ impl MySqlStore {
         [self.namespace.as_bytes().into(), name.as_bytes().into()]
     }
 
-    /// Renews exclusive leases of one ttl.
-    async fn renew_writers(&self, renewals: &[&Renewal], ttl: Duration) -> Answer<Vec<Renewed>> {
-        match self.renew_unless_locked(renewals, ttl).await {
-            Err(StoreError::Again { .. }) => {}
-            answer => return answer,
-        }
-        // Somebody has locked one of the rows: the others must not wait for that.
-        let unlocked = self.statements.unlocked(renewals.len());
-        let unlocked = self.rows(&self.side, unlocked, self.some(renewals)).await?;
-        let unlocked: Vec<_> = unlocked.iter().map(identity).collect::<Answer<_>>()?;
-        let is_unlocked = |renewal: &&&Renewal| unlocked.iter().any(|row| is_of(row, renewal));
-        let free: Vec<&Renewal> = renewals.iter().filter(is_unlocked).copied().collect();
-        let mut renewed = self.renew_unless_locked(&free, ttl).await?.into_iter();
-        let locked = |renewal: &&Renewal| !free.iter().any(|other| std::ptr::eq(*other, *renewal));
-        Ok(renewals
-            .iter()
-            .map(|renewal| {
-                if locked(renewal) {
-                    // Lost or locked: the next look tells.
-                    Renewed::Locked
-                } else {
-                    renewed.next().unwrap_or(Renewed::Locked)
-                }
-            })
-            .collect())
-    }
-
-    async fn renew_unless_locked(
-        &self,
-        renewals: &[&Renewal],
-        ttl: Duration,
-    ) -> Answer<Vec<Renewed>> {
-        if renewals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut params = vec![micros(ttl).into(), micros(ttl).into()];
-        params.extend(self.some(renewals));
-        let renew = self.statements.renew(renewals.len());
-        let (count, _) = self.change(&self.side, renew, params).await?;
-        if usize::try_from(count) == Ok(renewals.len()) {
-            return Ok(vec![Renewed::Yes; renewals.len()]);
-        }
-        // What was to be renewed and stands has been.
-        let standing = self.statements.standing(renewals.len());
-        let standing = self.rows(&self.side, standing, self.some(renewals)).await?;
-        let standing: Vec<_> = standing.iter().map(identity).collect::<Answer<_>>()?;
-        let outcome = |renewal: &&Renewal| {
-            if standing.iter().any(|row| is_of(row, renewal)) {
-                Renewed::Yes
-            } else {
-                Renewed::Lost
-            }
-        };
-        Ok(renewals.iter().map(outcome).collect())
-    }
-
-    fn some(&self, renewals: &[&Renewal]) -> Vec<Value> {
-        let mut params: Vec<Value> = vec![self.namespace.as_bytes().into()];
-        params.extend(
-            renewals
-                .iter()
-                .map(|renewal| renewal.name.as_bytes().into()),
-        );
-        for renewal in renewals {
-            params.push(renewal.owner.as_bytes().into());
-            params.push(renewal.token.into());
-        }
-        params
-    }
-
-    async fn renew_reader(&self, renewal: &Renewal) -> Answer<Renewed> {
-        let (token, ends) = (path(&renewal.owner, "[0]"), path(&renewal.owner, "[1]"));
-        let ttl = micros(renewal.ttl);
-        let [namespace, name] = self.named(&renewal.name);
-        let params = vec![
-            ends.clone(),
-            ttl.into(),
-            ttl.into(),
-            ttl.into(),
-            namespace,
-            name,
-            token,
-            renewal.token.into(),
-            ends,
-        ];
-        match self
-            .change(&self.side, self.statements.renew_reader(), params)
-            .await
-        {
-            Ok((1, _)) => Ok(Renewed::Yes),
-            Ok(_) => Ok(Renewed::Lost),
-            Err(StoreError::Again { .. }) => Ok(Renewed::Locked),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn take_row(&self, claim: &Claim<'_>) -> Answer<Option<u64>> {
         let ttl = micros(claim.ttl);
         let [namespace, name] = self.named(claim.name);
-        let mut params: Vec<Value> = vec![
-            claim.owner.into(),
+        let mut which: Vec<Value> = vec![namespace, name];
+        if self.is_galera {
+            // No row has a negative version.
+            let stale = claim.stale.and_then(|version| i64::try_from(version).ok());
+            which.push(stale.unwrap_or(-1).into());
+        }
+        let set = vec![
             claim.owner.into(),
             claim.program.into(),
             path(claim.owner, ""),
             ttl.into(),
             ttl.into(),
-            namespace,
-            name,
-            claim.owner.into(),
         ];
-        if self.is_galera {
-            // No row has a negative version.
-            let stale = claim.stale.and_then(|version| i64::try_from(version).ok());
-            params.push(stale.unwrap_or(-1).into());
-        }
+        let params = self.statements.ordered(which, set);
         let (count, token) = self
             .change(&self.main, self.statements.take(), params)
             .await?;
@@ -324,7 +235,7 @@ impl Store for MySqlStore {
 
     async fn swap(&self, name: &str, change: &Swap) -> Answer<bool> {
         let [namespace, name] = self.named(name);
-        let mut params: Vec<Value> = vec![change.last_run.as_deref().into(), "".into()];
+        let mut params: Vec<Value> = vec![change.last_run.as_deref().into()];
         params.extend(change.token.map(Value::from));
         params.extend([
             change.readers.as_str().into(),
@@ -378,34 +289,7 @@ impl Store for MySqlStore {
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Answer<Vec<Renewed>> {
-        let mut outcomes = vec![Renewed::Locked; renewals.len()];
-        let writers = |renewal: &Renewal| renewal.mode == Mode::Exclusive;
-        let mut ttls: Vec<Duration> = renewals
-            .iter()
-            .filter(|renewal| writers(renewal))
-            .map(|renewal| renewal.ttl)
-            .collect();
-        ttls.sort_unstable();
-        ttls.dedup();
-        for ttl in ttls {
-            let these = || {
-                let all = renewals.iter().enumerate();
-                all.filter(|(_, renewal)| writers(renewal) && renewal.ttl == ttl)
-            };
-            let group: Vec<&Renewal> = these().map(|(_, renewal)| renewal).collect();
-            let renewed = self.renew_writers(&group, ttl).await?;
-            for ((index, _), renewed) in these().zip(renewed) {
-                if let Some(outcome) = outcomes.get_mut(index) {
-                    *outcome = renewed;
-                }
-            }
-        }
-        for (renewal, outcome) in renewals.iter().zip(&mut outcomes) {
-            if !writers(renewal) {
-                *outcome = self.renew_reader(renewal).await?;
-            }
-        }
-        Ok(outcomes)
+        self.renew_all(renewals).await
     }
 
     async fn release(
@@ -440,12 +324,17 @@ impl Store for MySqlStore {
     }
 
     async fn pause(&self) {
-        self.main.pause().await;
+        self.main.link.pause().await;
+    }
+
+    fn connections(&self) -> usize {
+        let lines = [&self.main, &self.side].into_iter();
+        lines.filter(|line| line.link.is_open()).count()
     }
 
     fn close(&self, reason: &str) {
-        self.main.close(reason);
-        self.side.close(reason);
+        self.main.link.close(reason);
+        self.side.link.close(reason);
     }
 }
 
@@ -475,17 +364,6 @@ fn positional(params: Vec<Value>) -> Params {
 /// Where an owner's entry stands in a column of JSON. Owners have no quotes and no backslashes.
 fn path(owner: &str, part: &str) -> Value {
     format!("$.\"{owner}\"{part}").into()
-}
-
-/// Name, owner and token of a row.
-type Identity = (Vec<u8>, Vec<u8>, u64);
-
-fn identity(row: &MyRow) -> Answer<Identity> {
-    Ok((column(row, 0)?, column(row, 1)?, column(row, 2)?))
-}
-
-fn is_of(row: &Identity, renewal: &Renewal) -> bool {
-    row.0 == renewal.name.as_bytes() && row.1 == renewal.owner.as_bytes() && row.2 == renewal.token
 }
 
 fn column<T: mysql_async::prelude::FromValue>(row: &MyRow, index: usize) -> Answer<T> {

@@ -3,6 +3,8 @@
 //! Times are microseconds since 1970 by the server's clock. The token stands in a unique index and the end of the lease does
 //! not: a shared lock on that index's entry keeps takes off, which change it, and no renewal, which changes the row alone.
 
+use mysql_async::Value;
+
 use crate::backend::lease::row::{KEPT, REVOKED};
 use crate::config::TableName;
 
@@ -10,8 +12,8 @@ use crate::config::TableName;
 const NOW: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
 
 /// The last holder that has gone, when the row changes hands: one whose lease ran out is noted only now. Stands first, since what
-/// a statement has set counts for what follows. Parameters: whoever may have taken the row before.
-const LAST_RUN: &str = "IF(owner IN ('', ?) OR owner LIKE '#kept %', last_run, \
+/// a statement has set counts for what follows.
+const LAST_RUN: &str = "IF(owner = '' OR owner LIKE '#kept %', last_run, \
      JSON_ARRAY(token, acquired_at, NULL, CONVERT(owner USING utf8mb4), program))";
 
 const NAMED: &str = "namespace = ? AND name = ?";
@@ -24,6 +26,8 @@ pub(super) struct Statements {
     table: String,
     /// The clocks are several.
     doubted: bool,
+    /// The server can leave out rows that somebody has locked: MySQL 8.0.1 and MariaDB 10.6 are the first that can.
+    skips: bool,
 }
 
 impl Statements {
@@ -31,25 +35,59 @@ impl Statements {
         Statements {
             table: table.quoted('`'),
             doubted,
+            skips: true,
         }
     }
 
-    /// Takes the lock; the token comes with the acknowledgement. Parameters: owner, owner, program, waiter's path, ttl, ttl,
-    /// namespace, name, owner; where the clock is doubted also the version that was seen unchanged.
+    /// From now on for a server that waits for whoever has locked a row.
+    pub(super) fn wait_for_rows(&mut self) {
+        self.skips = false;
+    }
+
+    /// Takes the lock; the token comes with the acknowledgement. Parameters by [`ordered`](Self::ordered): namespace,
+    /// name; where the clock is doubted also the version that was seen unchanged; and owner, program, waiter's path, ttl, ttl.
     pub(super) fn take(&self) -> String {
         let free = if self.doubted {
             format!(
-                "owner = '' AND readers = '{{}}' OR owner = ? OR expires_at + {DAY} < {NOW} OR version = ?"
+                "(owner = '' AND readers = '{{}}' OR expires_at + {DAY} < {NOW} OR version = ?)"
             )
         } else {
-            format!("owner = ? OR expires_at <= {NOW}")
+            format!("expires_at <= {NOW}")
         };
-        format!(
-            "UPDATE {} SET last_run = {LAST_RUN}, token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{{}}', \
+        // By the index that a fence check locks.
+        let set = format!(
+            "last_run = {LAST_RUN}, token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{{}}', \
              waiters = JSON_REMOVE(waiters, ?), acquired_at = {NOW}, expires_at = {NOW} + ?, ttl = ?, \
-             version = version + 1 WHERE {NAMED} AND ({free})",
-            self.table
+             version = version + 1"
+        );
+        self.update_unlocked("fence", &format!("{NAMED} AND {free}"), 1, &set)
+    }
+
+    /// A statement that changes at most so many rows, and leaves out what somebody has locked: who waits for one row keeps all
+    /// others waiting. Rows are found, locked and changed in the one statement; the join goes by the primary key, and touches no
+    /// row that is not locked already. A server that cannot leave out rows waits for them, a second or two.
+    fn update_unlocked(&self, index: &str, which: &str, count: usize, set: &str) -> String {
+        let table = &self.table;
+        if !self.skips {
+            return format!("UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {which}");
+        }
+        format!(
+            "UPDATE (SELECT namespace AS its_namespace, name AS its_name FROM {table} FORCE INDEX ({index}) \
+             WHERE {which} LIMIT {count} FOR UPDATE SKIP LOCKED) AS unlocked \
+             STRAIGHT_JOIN {table} AS lease FORCE INDEX (PRIMARY) ON namespace = its_namespace AND name = its_name \
+             SET {set}"
         )
+    }
+
+    /// The parameters of what says which rows are changed, and of what they are set to, as the statements have them.
+    pub(super) fn ordered(&self, which: Vec<Value>, set: Vec<Value>) -> Vec<Value> {
+        let (mut first, second) = if self.skips {
+            (which, set)
+        } else {
+            (set, which)
+        };
+        first.extend(second);
+        first
     }
 
     /// Parameters: namespace, name.
@@ -98,7 +136,7 @@ impl Statements {
         )
     }
 
-    /// Parameters: the last holder that has gone; nobody (`''`); the token, if it counts up; readers, waiter's path, end, ttl, namespace, name, version.
+    /// Parameters: the last holder that has gone; the token, if it counts up; readers, waiter's path, end, ttl, namespace, name, version.
     pub(super) fn swap(&self, counts: bool) -> String {
         let token = if counts { "token = ?, " } else { "" };
         format!(
@@ -130,14 +168,14 @@ impl Statements {
         )
     }
 
-    /// Renews so many exclusive leases. No renewal brings an end nearer: one that was on its way for long may come behind
-    /// a longer one. Parameters: ttl, ttl, and those of [`some`](Self::some).
+    /// Renews so many exclusive leases, but what somebody has locked. No renewal brings an end nearer: one that was on its way
+    /// for long may come behind a longer one. Parameters by [`ordered`](Self::ordered): those of [`some`]; and ttl, ttl.
     pub(super) fn renew(&self, count: usize) -> String {
-        format!(
-            "UPDATE {} SET expires_at = GREATEST(expires_at, {NOW} + ?), ttl = GREATEST(ttl, ?), version = version + 1 WHERE {} AND expires_at > {NOW}",
-            self.table,
-            some(count)
-        )
+        let standing = format!("{} AND expires_at > {NOW}", some(count));
+        let set = format!(
+            "expires_at = GREATEST(expires_at, {NOW} + ?), ttl = GREATEST(ttl, ?), version = version + 1"
+        );
+        self.update_unlocked("PRIMARY", &standing, count, &set)
     }
 
     /// Those of so many leases that stand.
@@ -149,20 +187,18 @@ impl Statements {
         )
     }
 
-    /// Those of them that nobody has locked.
-    pub(super) fn unlocked(&self, count: usize) -> String {
-        format!("{} FOR UPDATE SKIP LOCKED", self.standing(count))
-    }
-
-    /// Renews one reader's lease. Parameters: path of its end, ttl, ttl, ttl, namespace, name, path of its token, token, path
-    /// of its end.
+    /// Renews one reader's lease, unless somebody has locked the row. Parameters by [`ordered`](Self::ordered): namespace, name,
+    /// path of its token, token, path of its end; and path of its end, path of its end, ttl, ttl, ttl.
     pub(super) fn renew_reader(&self) -> String {
-        format!(
-            "UPDATE {} SET readers = JSON_SET(readers, ?, {NOW} + ?), expires_at = GREATEST(expires_at, {NOW} + ?), \
-             ttl = GREATEST(ttl, ?), version = version + 1 WHERE {NAMED} AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) = ? \
-             AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) > {NOW}",
-            self.table
-        )
+        let standing = format!(
+            "{NAMED} AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) = ? \
+             AND CAST(JSON_EXTRACT(readers, ?) AS SIGNED) > {NOW}"
+        );
+        let set = format!(
+            "readers = JSON_SET(readers, ?, GREATEST(CAST(JSON_EXTRACT(readers, ?) AS SIGNED), {NOW} + ?)), \
+             expires_at = GREATEST(expires_at, {NOW} + ?), ttl = GREATEST(ttl, ?), version = version + 1"
+        );
+        self.update_unlocked("PRIMARY", &standing, 1, &set)
     }
 
     /// Ends a lease; whether somebody waits comes with the acknowledgement. `kept`: the lock stays taken for a while.

@@ -1,10 +1,11 @@
 //! The rules of leases, against real servers, named by `DLOCK_TEST_MARIADB_URL` and `DLOCK_TEST_MYSQL_URL`.
 
 mod keeping;
+mod locked;
 
 use std::future::Future;
 
-use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
+use mysql_async::{Conn, IsolationLevel, Opts, OptsBuilder, Transaction, TxOpts};
 
 use super::*;
 use crate::backend::lease::shared;
@@ -28,6 +29,12 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn(String) -> F) {
     }
 }
 
+fn config(url: &str, options: &str) -> Config {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let dsn = format!("{url}{mark}strategy=lease&{options}");
+    Config::from_dsn(&dsn).expect("a good DSN")
+}
+
 async fn open_table(url: &str, table: Option<&str>, namespace: &str) -> MySqlStore {
     let opened = try_open_table(url, table, namespace).await;
     opened.expect("the test server")
@@ -38,12 +45,18 @@ async fn try_open_table(
     table: Option<&str>,
     namespace: &str,
 ) -> Result<MySqlStore, InitError> {
-    let mark = if url.contains('?') { '&' } else { '?' };
-    let dsn = format!("{url}{mark}strategy=lease&namespace={namespace}");
-    let mut config = Config::from_dsn(&dsn).expect("a good DSN");
+    let mut config = config(url, &format!("namespace={namespace}"));
     if let Some(table) = table {
         config = config.table(table);
     }
+    try_open_with(config).await
+}
+
+async fn open_with(config: Config) -> MySqlStore {
+    try_open_with(config).await.expect("the test server")
+}
+
+async fn try_open_with(config: Config) -> Result<MySqlStore, InitError> {
     let Endpoint::MySql(endpoint) = config.endpoint().expect("a good configuration") else {
         panic!("not MySQL")
     };
@@ -200,14 +213,13 @@ fn l3_a_late_renewal_takes_nothing_again() {
     on_both(async |url| {
         let store = open(&url).await;
         let token = take(&store, "k", "one").await.expect("free");
-        // The answer was lost: the same acquisition asks again.
-        assert_eq!(take(&store, "k", "one").await, Some(token + 1));
-        assert_eq!(take(&store, "k", "two").await, None);
-        let late = renewal("k", "one", token + 1, Mode::Exclusive);
+        // A take of its own that comes late finds it taken too.
+        assert_eq!(take(&store, "k", "one").await, None);
+        let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
         assert!(
             store
-                .release("k", "one", token + 1, None)
+                .release("k", "one", token, None)
                 .await
                 .expect("an answer")
                 .was_held
@@ -217,13 +229,53 @@ fn l3_a_late_renewal_takes_nothing_again() {
         assert_eq!(renew(&store, late).await, Renewed::Lost);
         assert!(
             !store
-                .release("k", "one", token + 1, None)
+                .release("k", "one", token, None)
                 .await
                 .expect("an answer")
                 .was_held
         );
         let right = renewal("k", "two", next, Mode::Exclusive);
         assert_eq!(renew(&store, right).await, Renewed::Yes);
+    });
+}
+
+#[test]
+fn l3_a_take_that_comes_late_is_given_back() {
+    on_both(async |url| {
+        let store = open(&url).await;
+        let settings = config(&url, "").lease_settings();
+        crate::backend::lease::late::a_take_that_comes_late_is_given_back(store, settings).await;
+    });
+}
+
+/// The ends of a row and of a reader in it.
+async fn ends(store: &MySqlStore, owner: &str) -> (i64, i64) {
+    let row = store.read("k").await.expect("an answer").expect("a row");
+    (row.expires_at, row.readers[owner].1)
+}
+
+#[test]
+fn l3_a_renewal_that_comes_late_brings_no_end_nearer() {
+    use crate::backend::lease::shared;
+
+    on_both(async |url| {
+        let store = open(&url).await;
+        let token = shared::take(&store, &claim("k", "one")).await;
+        let token = token.expect("an answer").expect("free");
+        let before = ends(&store, "one").await;
+        let shorter = Renewal {
+            ttl: TTL / 10,
+            ..renewal("k", "one", token, Mode::Shared)
+        };
+        assert_eq!(renew(&store, shorter).await, Renewed::Yes);
+        assert_eq!(ends(&store, "one").await, before);
+        let longer = Renewal {
+            ttl: TTL * 10,
+            ..renewal("k", "one", token, Mode::Shared)
+        };
+        assert_eq!(renew(&store, longer).await, Renewed::Yes);
+        let after = ends(&store, "one").await;
+        assert!(after.0 > before.0 && after.1 > before.1, "{after:?}");
     });
 }
 
@@ -282,30 +334,13 @@ fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
 }
 
 #[test]
-fn l5_a_locked_row_holds_up_no_other_renewal() {
+fn a_server_that_is_gone_is_found_out_soon_however_long_leases_last() {
     on_both(async |url| {
-        let store = open(&url).await;
-        let mut renewals = Vec::new();
-        for name in ["free", "locked"] {
-            let token = take(&store, name, "one").await.expect("free");
-            renewals.push(renewal(name, "one", token, Mode::Exclusive));
+        let store = open_with(config(&url, "ttl=24h")).await;
+        for line in [&store.main, &store.side] {
+            let most = Duration::from_secs(10);
+            assert!(line.answers_within <= most, "{:?}", line.answers_within);
         }
-        let mut conn = conn(&url).await;
-        let mut transaction = conn
-            .start_transaction(TxOpts::new())
-            .await
-            .expect("a transaction");
-        let lock = "SELECT 1 FROM dlock_lease WHERE namespace = ? AND name = 'locked' FOR UPDATE";
-        let namespace = store.namespace.as_bytes().to_vec();
-        transaction
-            .exec_drop(lock, (namespace,))
-            .await
-            .expect("a row");
-        let renewed = store.renew(&renewals).await.expect("an answer");
-        assert_eq!(renewed, [Renewed::Yes, Renewed::Locked]);
-        transaction.rollback().await.expect("a rollback");
-        let renewed = store.renew(&renewals).await.expect("an answer");
-        assert_eq!(renewed, [Renewed::Yes, Renewed::Yes]);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -9,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Error, Row, Statement};
 
 use super::schema;
 use super::sql::{CHANNEL, Sql};
@@ -41,6 +42,8 @@ pub(super) struct PostgresConnection {
     /// Something stands between us and the server that may give each statement another session.
     pooled: bool,
     pub(super) server: String,
+    /// Commits that a standby has not confirmed, although it was to be waited for.
+    unconfirmed: Arc<AtomicU64>,
     prepared: [OnceCell<Statement>; PREPARED],
 }
 
@@ -66,8 +69,9 @@ impl Opener for PostgresOpener {
 impl PostgresOpener {
     async fn connect(&self) -> Result<PostgresConnection, InitError> {
         let endpoint = &self.endpoint.address;
-        let hear = self.listens.clone().map(|bells| self.hearing(bells));
-        let connected = self.endpoint.connect_hearing(hear).await;
+        let unconfirmed = Arc::default();
+        let hear = self.hearing(&unconfirmed);
+        let connected = self.endpoint.connect_hearing(Some(hear)).await;
         let (client, connection) = connected.map_err(|error| connecting(endpoint, error))?;
         let task = tokio::spawn(async move {
             let _ = connection.await;
@@ -77,19 +81,32 @@ impl PostgresOpener {
             task: task.abort_handle(),
             pooled: true,
             server: String::new(),
+            unconfirmed,
             prepared: Default::default(),
         };
         self.set_up(&mut connection).await?;
         Ok(connection)
     }
 
-    /// Notifications name the table's lock; those of other tables and namespaces are none of ours.
-    fn hearing(&self, bells: Bells) -> Hear {
+    /// Notifications name the table's lock; those of other tables and namespaces are none of ours. A notice may say that
+    /// a commit did not wait for its standby to the end: then the statement counts as one whose answer was lost.
+    fn hearing(&self, unconfirmed: &Arc<AtomicU64>) -> Hear {
         let prefix = payload(&self.table, &self.namespace, "");
-        Arc::new(move |payload| {
-            if let Some(name) = payload.strip_prefix(&prefix) {
-                bells.ring(name);
+        let (bells, unconfirmed) = (self.listens.clone(), unconfirmed.clone());
+        Arc::new(move |message| match (message, &bells) {
+            (AsyncMessage::Notification(notification), Some(bells)) => {
+                if let Some(name) = notification.payload().strip_prefix(&prefix) {
+                    bells.ring(name);
+                }
             }
+            // By the place in the server's code, since the words come in the server's language.
+            (AsyncMessage::Notice(notice), _)
+                if *notice.code() == SqlState::WARNING
+                    && notice.routine() == Some("SyncRepWaitForLSN") =>
+            {
+                unconfirmed.fetch_add(1, Ordering::AcqRel);
+            }
+            _ => {}
         })
     }
 
@@ -156,6 +173,7 @@ impl PostgresOpener {
             .batch_execute(&format!(
                 "SELECT set_config('lock_timeout', '{milliseconds}', false), \
                      set_config('statement_timeout', '0', false), \
+                     set_config('client_min_messages', 'warning', false), \
                      set_config('default_transaction_isolation', 'read committed', false), \
                      set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
                          WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
@@ -173,6 +191,11 @@ impl PostgresOpener {
 impl PostgresConnection {
     pub(super) fn is_pooled(&self) -> bool {
         self.pooled
+    }
+
+    /// How many commits on this connection were not confirmed by the standby that they were to wait for.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.load(Ordering::Acquire)
     }
 
     /// Sends a statement that is used often: prepared once in a session of our own, and nameless behind a pooler. `slot`: the

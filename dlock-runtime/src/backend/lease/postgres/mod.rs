@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row as PgRow};
 
+use super::answers_within;
 use super::bells::Bells;
 use super::link::Link;
 use super::row::{LastRun, Row, Stamped, any_waits, parse};
@@ -79,7 +80,8 @@ impl PostgresStore {
             table: table.clone(),
             namespace: settings.namespace.clone(),
             connect_timeout: settings.connect_timeout,
-            lock_timeout: settings.ttl / 4,
+            // Below what an answer may take.
+            lock_timeout: answers_within(settings.ttl).mul_f64(0.75),
             listens,
         };
         let mut store = PostgresStore {
@@ -88,7 +90,7 @@ impl PostgresStore {
             statements: Statements::new(&table),
             table: table.clone(),
             namespace: settings.namespace.clone(),
-            answers_within: settings.ttl / 3,
+            answers_within: answers_within(settings.ttl),
             wakes: true,
         };
         let main = store.main.open().await?;
@@ -125,7 +127,13 @@ impl PostgresStore {
         connection: &Arc<PostgresConnection>,
         asked: impl Future<Output = Result<Vec<PgRow>, Error>>,
     ) -> Answer<Vec<PgRow>> {
+        // Nothing is sent before the first poll.
+        let unconfirmed = connection.unconfirmed();
         let answer = match timeout(self.answers_within, asked).await {
+            Ok(Ok(_)) if connection.unconfirmed() != unconfirmed => Err(StoreError::Gone {
+                reason: "the server ended its wait for the synchronous standby: a failover could undo the change".to_owned(),
+                source: None,
+            }),
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => statement(error),
             Err(_) => Err(StoreError::Gone {
@@ -325,6 +333,13 @@ impl Store for PostgresStore {
 
     async fn pause(&self) {
         self.main.pause().await;
+    }
+
+    fn connections(&self) -> usize {
+        [&self.main, &self.side]
+            .into_iter()
+            .filter(|link| link.is_open())
+            .count()
     }
 
     fn close(&self, reason: &str) {

@@ -45,10 +45,10 @@ const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 /// When the present holder took the lock, in microseconds.
 const SINCE: &str = "(extract(epoch FROM lease.acquired_at) * 1000000)::int8";
 
-/// The last holder that has gone, when the row changes hands: one whose lease ran out is noted only now. `or`: who else is none.
-fn last_run(or: &str) -> String {
+/// The last holder that has gone, when the row changes hands: one whose lease ran out is noted only now.
+fn last_run() -> String {
     format!(
-        "CASE WHEN lease.owner = '' OR lease.owner LIKE '{KEPT}%' {or} THEN lease.last_run \
+        "CASE WHEN lease.owner = '' OR lease.owner LIKE '{KEPT}%' THEN lease.last_run \
              ELSE jsonb_build_array(lease.token, {SINCE}, NULL, lease.owner, lease.program) END"
     )
 }
@@ -207,15 +207,15 @@ fn take(table: &str) -> String {
              expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond', ttl = $5, \
              version = lease.version + 1, last_run = {} \
          FROM (SELECT namespace, name FROM {table} \
-               WHERE {NAMED} AND (expires_at <= clock_timestamp() OR owner = $3) FOR UPDATE SKIP LOCKED) AS free \
+               WHERE {NAMED} AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED) AS free \
          WHERE lease.namespace = free.namespace AND lease.name = free.name RETURNING lease.token",
-        last_run("OR lease.owner = $3")
+        last_run()
     )
 }
 
 /// Changes the readers. Locked with the strength of a take where the token counts up, and never waited for.
 fn swap(table: &str, token: &str, strength: &str) -> String {
-    let forgotten = last_run("");
+    let forgotten = last_run();
     format!(
         "UPDATE {table} AS lease SET {token} last_run = coalesce($8::text::jsonb, {forgotten}), \
              owner = '', program = '', readers = $4::text::jsonb, \
@@ -226,8 +226,8 @@ fn swap(table: &str, token: &str, strength: &str) -> String {
     )
 }
 
-/// No renewal brings an end nearer: one that was on its way for long may come behind a longer one.
-/// Renews what stands, leaves out what somebody has locked, and says of the rest whether it still stands.
+/// Renews what stands, leaves out what somebody has locked, and says of the rest whether it still stands. No renewal brings an
+/// end nearer: one that was on its way for long may come behind a longer one.
 fn renew(table: &str) -> String {
     format!(
         "WITH mine AS ( \

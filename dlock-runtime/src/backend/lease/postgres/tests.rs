@@ -28,13 +28,21 @@ fn url() -> String {
         .expect("DLOCK_TEST_POSTGRES_URL must name a PostgreSQL server for the tests")
 }
 
-async fn try_open(table: Option<&str>, namespace: &str) -> Result<PostgresStore, InitError> {
+fn config(options: &str) -> Config {
     let mark = if url().contains('?') { '&' } else { '?' };
-    let dsn = format!("{}{mark}strategy=lease&namespace={namespace}", url());
-    let mut config = Config::from_dsn(&dsn).expect("a good DSN");
+    let dsn = format!("{}{mark}strategy=lease&{options}", url());
+    Config::from_dsn(&dsn).expect("a good DSN")
+}
+
+async fn try_open(table: Option<&str>, namespace: &str) -> Result<PostgresStore, InitError> {
+    let mut config = config(&format!("namespace={namespace}"));
     if let Some(table) = table {
         config = config.table(table);
     }
+    open_with(config).await
+}
+
+async fn open_with(config: Config) -> Result<PostgresStore, InitError> {
     let Endpoint::Postgres(endpoint) = config.endpoint().expect("a good configuration") else {
         panic!("not PostgreSQL")
     };
@@ -174,6 +182,8 @@ fn l3_a_late_renewal_takes_nothing_again() {
     run(async {
         let store = open(&fresh()).await;
         let token = take(&store, "k", "one").await.expect("free");
+        // A take of its own that comes late finds it taken too.
+        assert_eq!(take(&store, "k", "one").await, None);
         let late = renewal("k", "one", token, Mode::Exclusive);
         assert_eq!(renew(&store, late.clone()).await, Renewed::Yes);
         let released = store
@@ -200,14 +210,26 @@ fn l3_a_late_renewal_takes_nothing_again() {
 }
 
 #[test]
-fn l3_who_lost_the_answer_to_a_take_finds_its_lock() {
+fn l3_a_take_that_comes_late_is_given_back() {
     run(async {
         let store = open(&fresh()).await;
-        let first = take(&store, "k", "one").await.expect("free");
-        // The answer never came: the same acquisition asks again.
-        let again = take(&store, "k", "one").await.expect("its own");
-        assert!(again > first);
-        assert_eq!(take(&store, "k", "two").await, None);
+        let settings = config("").lease_settings();
+        crate::backend::lease::late::a_take_that_comes_late_is_given_back(store, settings).await;
+    });
+}
+
+#[test]
+fn a_server_that_is_gone_is_found_out_soon_however_long_leases_last() {
+    run(async {
+        let store = open_with(config("ttl=24h")).await.expect("the server");
+        let most = Duration::from_secs(10);
+        assert!(store.answers_within <= most, "{:?}", store.answers_within);
+        for link in [&store.main, &store.side] {
+            let connection = link.get().await.expect("a connection");
+            let shown = connection.client.query_one("SHOW lock_timeout", &[]).await;
+            let shown: String = shown.expect("a setting").get(0);
+            assert_eq!(shown, "7500ms");
+        }
     });
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::time;
 
+use super::answers_within;
 use super::row::{KEPT, REVOKED, Reader, Row, Stamped, Waiter, parse};
 use super::shared::micros;
 use super::store::{Announced, Answer, Claim, Notice, Released, Renewal, Renewed, Store, Swap};
@@ -67,7 +68,7 @@ impl SqliteStore {
             main: Desk::start(session())?,
             side: Desk::start(session())?,
             table: Arc::new(Table::new(&settings.table, &settings.namespace)),
-            answers_within: settings.ttl / 3,
+            answers_within: answers_within(settings.ttl),
         };
         for desk in [&store.main, &store.side] {
             let limit = settings.connect_timeout.saturating_mul(2);
@@ -115,7 +116,7 @@ impl Store for SqliteStore {
         let taking = move |session: &mut Session| {
             // Who asks again and again keeps nobody from writing.
             let seen = session.read(|connection| table.read(connection, &name))?;
-            if seen.is_some_and(|found| !may_take(&found.row, &owner, stale)) {
+            if seen.is_some_and(|found| !may_take(&found.row, stale)) {
                 return Ok(None);
             }
             session.write(|connection, file| {
@@ -124,14 +125,10 @@ impl Store for SqliteStore {
                     table.insert(connection, &name)?;
                     found = table.read(connection, &name)?;
                 }
-                let Some(mut found) = found.filter(|found| may_take(&found.row, &owner, stale))
-                else {
+                let Some(mut found) = found.filter(|found| may_take(&found.row, stale)) else {
                     return Ok(None);
                 };
-                // It is no other's where an earlier answer was lost.
-                if found.row.owner != owner {
-                    found.note_run(None);
-                }
+                found.note_run(None);
                 let row = &mut found.row;
                 row.waiters.remove(&owner);
                 row.readers.clear();
@@ -329,6 +326,11 @@ impl Store for SqliteStore {
         time::sleep(Duration::from_millis(fastrand::u64(20..100))).await;
     }
 
+    /// There is no server.
+    fn connections(&self) -> usize {
+        0
+    }
+
     fn close(&self, reason: &str) {
         self.main.close(reason);
         self.side.close(reason);
@@ -336,13 +338,13 @@ impl Store for SqliteStore {
 }
 
 /// Whether a claim gets the lock. `stale`: the version at which it saw the row unchanged for its whole ttl.
-fn may_take(row: &Row, owner: &str, stale: Option<u64>) -> bool {
+fn may_take(row: &Row, stale: Option<u64>) -> bool {
     let is_long_over =
         row.expires_at > CLOCK_IS_SET && row.expires_at.saturating_add(DAY) < row.now;
-    row.is_given_back() || row.owner == owner || stale == Some(row.version) || is_long_over
+    row.is_given_back() || stale == Some(row.version) || is_long_over
 }
 
-/// Lengthens a lease that still has owner and token, and an end that has not come.
+/// Lengthens a lease that still has owner and token, and an end that has not come. No renewal brings an end nearer.
 fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
     let row = &mut found.row;
     let ttl = micros(renewal.ttl);
@@ -352,13 +354,15 @@ fn lengthen<'a>(found: &'a mut Found, renewal: &Renewal) -> Option<&'a Found> {
             if row.owner != *renewal.owner || row.token != renewal.token || row.is_free() {
                 return None;
             }
-            row.expires_at = ends;
-            row.ttl = ttl;
+            row.expires_at = row.expires_at.max(ends);
+            row.ttl = row.ttl.max(ttl);
         }
         Mode::Shared => {
             let now = row.now;
             match row.readers.get_mut(&*renewal.owner) {
-                Some(reader) if reader.0 == renewal.token && reader.1 > now => reader.1 = ends,
+                Some(reader) if reader.0 == renewal.token && reader.1 > now => {
+                    reader.1 = reader.1.max(ends);
+                }
                 _ => return None,
             }
             row.expires_at = row.expires_at.max(ends);

@@ -1,9 +1,13 @@
 //! What `docs/grants.md` says an account needs: accounts with that and nothing more.
 
+mod of_leases;
+
 use std::time::Duration;
 
 use dlock::{Busy, Config, Error, Holder, InitError, Locker};
 use xtask::servers::{DATABASE, Kind, Server};
+
+use of_leases::leases;
 
 use crate::place::{SOON, admin, connect, create_account, dsn, on_every_server, until, waiters};
 
@@ -12,6 +16,7 @@ on_every_server! {
     the_holder_is_named_as_far_as_the_account_may_see => the_holder;
     a_list_and_a_kick_need_what_the_page_says => list_and_kick;
     fencing_tokens_need_a_table_and_say_so => fencing_tokens;
+    leases_need_a_table_and_three_rights_in_it => leases;
 }
 
 /// Takes from everybody what servers give to everybody.

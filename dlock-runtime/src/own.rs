@@ -20,7 +20,11 @@
 //! a lock on it would be worse. `run` releases on every path on which the body returns, so an error in the body costs no
 //! connection.
 //!
-//! Pools are no obstacle: where an object derefs to the driver's connection, `&mut *object` is what to pass.
+//! # Pools
+//!
+//! Pools are no obstacle: `&mut object` is what to pass for an object of deadpool-postgres or bb8-postgres, and `&mut *object` where a
+//! function is generic, as those for MySQL are. A transaction of such an object is passed as `&transaction`. The pools open another
+//! connection in place of one that a guard has closed.
 
 #[cfg(feature = "mysql")]
 pub mod mysql;

@@ -1,5 +1,7 @@
 //! Against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
 
+mod pools;
+
 use std::future::Future;
 use std::time::Duration;
 

@@ -20,7 +20,27 @@
 //! a lock on it would be worse. `run` releases on every path on which the body returns, so an error in the body costs no
 //! connection.
 //!
-//! Pools are no obstacle: where an object derefs to the driver's connection, `&mut *object` is what to pass.
+//! # Pools
+//!
+//! Pools are no obstacle: `&mut object` is what to pass for an object of deadpool-postgres or bb8-postgres, and `&mut *object` where a
+//! function is generic, as those for MySQL are. A transaction of such an object is passed as `&transaction`. The pools open another
+//! connection in place of one that a guard has closed.
+//!
+//! # Connections of sqlx
+//!
+//! Locks are not taken on `PgConnection`, `MySqlConnection` or their transactions (as of sqlx 0.9). A guard has to close the connection from its
+//! `drop`, where nothing can be awaited, and while it only borrows it. In sqlx `Connection::close` consumes the connection and is
+//! async, the socket is private, and so is the queue by which sqlx's own `PgAdvisoryLockGuard` leaves its release to the connection's
+//! next use. `PoolConnection::close_on_drop` exists for objects of a pool alone, and closes them only when the program lets go of them: until
+//! then the lock stays, on a connection that still works. So a forgotten guard could not keep the promise above. Instead:
+//!
+//! - Take the lock through a [`Locker`], and do the work on sqlx's connections in its body. One connection holds all locks of the
+//!   process, and these locks have the limit and the heartbeat that own ones lack.
+//! - With [`KeyScheme::Sqlx`] that is the same lock as the `PgAdvisoryLock` of the same text, integer or pair in a program of sqlx's.
+//! - A lock that has to end with a transaction of sqlx is one statement there, `SELECT pg_advisory_xact_lock($1)` with an integer, and the
+//!   same lock as that integer's by [`KeyScheme::Raw`]. Nothing can be forgotten there. The time-out is the transaction's
+//!   `lock_timeout`.
+//! - Or open a connection of tokio-postgres or mysql_async for the work that belongs under the lock.
 
 #[cfg(feature = "mysql")]
 pub mod mysql;

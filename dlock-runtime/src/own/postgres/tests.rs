@@ -1,5 +1,7 @@
 //! Against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
 
+mod pools;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -454,6 +456,61 @@ fn a_transactions_lock_ends_with_the_transaction() {
         drop(transaction);
         held.release().await.unwrap();
     });
+}
+
+#[test]
+fn readers_hold_together_in_transactions() {
+    run(async {
+        let (mut one, mut other, mut third, key) =
+            (client().await, client().await, client().await, fresh());
+        let (shared, writer) = (Lock::new(&*key).shared(), Lock::new(&*key));
+        let (a, b) = (
+            one.transaction().await.unwrap(),
+            other.transaction().await.unwrap(),
+        );
+        shared.acquire_in(&a).await.unwrap();
+        shared.acquire_in(&b).await.unwrap();
+        a.commit().await.unwrap();
+        assert!(writer.try_acquire(&mut third).await.unwrap().is_none());
+        b.commit().await.unwrap();
+        let held = writer.try_acquire(&mut third).await.unwrap().expect("free");
+        held.release().await.unwrap();
+    });
+}
+
+/// Taken at once, and after a wait, which sends several statements together.
+#[test]
+fn a_held_lock_leaves_no_transaction_open() {
+    run(async {
+        let (mut one, mut other, observer, key) =
+            (client().await, client().await, client().await, fresh());
+        let (first, second) = (pid(&one).await, pid(&other).await);
+        let lock = Lock::new(&*key);
+        let held = lock.acquire(&mut one).await.unwrap();
+        is_idle(&observer, first).await;
+        let waiting = async {
+            let held = lock.acquire(&mut other).await.unwrap();
+            is_idle(&observer, second).await;
+            held.release().await.unwrap();
+        };
+        let releasing = async {
+            until_waiting(&observer, second).await;
+            held.release().await.unwrap();
+        };
+        tokio::join!(waiting, releasing);
+    });
+}
+
+/// The session runs nothing, and has no transaction. Its state comes a moment after its answer.
+async fn is_idle(observer: &Client, pid: i32) {
+    let sql = "SELECT state FROM pg_stat_activity WHERE pid = $1";
+    loop {
+        let row = observer.query_one(sql, &[&pid]).await.expect(sql);
+        match row.get::<_, &str>(0) {
+            "active" => tokio::time::sleep(Duration::from_millis(2)).await,
+            state => return assert_eq!(state, "idle"),
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! - `wait raw|dlock|sqlx KEY`: waits for the lock; answers the moment of the grant, and gives the lock back.
 //! - `hold COUNT PREFIX`: takes so many locks and keeps them.
 //! - `leases MILLISECONDS`: locks are leases from now on, with this ttl.
-//! - `standing`: how many of the locks that it has taken are held.
+//! - `standing`: whether all locks that it has taken are still held.
 //! - `memory`: how many KiB this process has in memory.
 //! - `turns COUNT KEY`: takes a lock so many times, and answers the microseconds that each took.
 //! - `spin raw|dlock MILLISECONDS KEY`: takes a lock and gives it back for so long; answers how often.
@@ -146,8 +146,8 @@ impl Process {
                 Ok("leases".to_owned())
             }
             ["standing"] => {
-                let held = self.held.iter().filter(|guard| guard.is_held());
-                Ok(held.count().to_string())
+                self.held.iter().try_for_each(Guard::check)?;
+                Ok("all stand".to_owned())
             }
             ["memory"] => memory(),
             ["turns", count, key] => self.turns(count.parse()?, key).await,

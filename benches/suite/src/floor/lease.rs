@@ -60,10 +60,10 @@ impl Raw {
                 take,
                 release,
             } => {
-                let taken = client
+                let row = client
                     .query_opt(&*take, &[&"", &key, &OWNER, &PROGRAM, &TTL])
                     .await?;
-                let token: i64 = taken.context("it is not free")?.try_get(0)?;
+                let token: i64 = row.context("it is not free")?.try_get(0)?;
                 let given_back = client
                     .query_opt(&*release, &[&"", &key, &OWNER, &token, &0_i64])
                     .await?;

@@ -1,9 +1,10 @@
 //! Those who take a lock and give it back: the floors, and dlock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use dlock::{Config, Locker};
+use dlock::{Config, Locker, Strategy};
 use tokio::sync::Mutex;
 use xtask::servers::Kind;
 
@@ -90,6 +91,15 @@ pub(crate) fn config(url: &str) -> Result<Config> {
 
 pub(crate) async fn locker(url: &str) -> Result<Locker> {
     Ok(Locker::connect(config(url)?).await?)
+}
+
+/// How long a lease lasts that is not renewed, where nothing else is measured: the default.
+pub(crate) const TTL: Duration = Duration::from_secs(30);
+
+/// That of a locker whose locks are leases.
+pub(crate) async fn leases(url: &str, ttl: Duration) -> Result<Locker> {
+    let config = Config::from_dsn(url)?.strategy(Strategy::Lease).ttl(ttl);
+    Ok(Locker::connect(config).await?)
 }
 
 /// dlock, awaited.

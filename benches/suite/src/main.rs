@@ -30,8 +30,8 @@ use crate::server::Server;
 /// Measures dlock against the raw drivers and against other lock libraries.
 #[derive(Parser)]
 struct Arguments {
-    /// Only this row: uncontended, delayed, distinct, same-key, hand-over, held, waiting, loss, bound, growth, memory or
-    /// python; may be given several times.
+    /// Only this row: uncontended, delayed, distinct, same-key, hand-over, held, waiting, loss, bound,
+    /// lease-uncontended, lease-hand-over, lease-renewal, growth, memory or python; may be given several times.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
     /// Only this server: postgres, mariadb or mysql; may be given several times.

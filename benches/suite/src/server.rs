@@ -1,5 +1,6 @@
 //! The server under measurement, and what it counts itself.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -126,11 +127,26 @@ impl Server {
         let mut nanoseconds = 0;
         for row in client.query(sql, &[&xtask::servers::USER]).await? {
             let pid: i32 = row.try_get(0)?;
-            let told = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-            let first = told.split(' ').next().unwrap_or_default();
-            nanoseconds += first.parse::<u64>()?;
+            nanoseconds += on_processor(Path::new(&format!("/proc/{pid}")))?;
         }
         Ok(Some(Duration::from_nanos(nanoseconds)))
+    }
+
+    /// The same, and where sessions are threads, the time of the whole server.
+    pub(crate) async fn busy(&self) -> Result<Duration> {
+        if let Some(sessions) = self.cpu().await? {
+            return Ok(sessions);
+        }
+        let rows = self.rows("SELECT @@pid_file").await?;
+        let file: Option<String> = rows.first().and_then(|row| row.get(0));
+        let file = file.context("the server does not tell its pid_file")?;
+        let pid = std::fs::read_to_string(file)?;
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", pid.trim()))? {
+            // One that has ended meanwhile did not work much.
+            nanoseconds += on_processor(&thread?.path()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// How many sessions wait for a lock.
@@ -193,4 +209,10 @@ impl Server {
             .with_context(|| format!("the server does not tell {name}"))?
             .parse()?)
     }
+}
+
+/// The nanoseconds that a process's first thread, or a thread, has spent on a processor. `task`: its folder in `/proc`.
+fn on_processor(task: &Path) -> Result<u64> {
+    let told = std::fs::read_to_string(task.join("schedstat"))?;
+    Ok(told.split(' ').next().unwrap_or_default().parse()?)
 }

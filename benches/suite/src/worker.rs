@@ -2,6 +2,8 @@
 //!
 //! - `wait raw|dlock|sqlx KEY`: waits for the lock; answers the moment of the grant, and gives the lock back.
 //! - `hold COUNT PREFIX`: takes so many locks and keeps them.
+//! - `leases MILLISECONDS`: locks are leases from now on, with this ttl.
+//! - `standing`: whether all locks that it has taken are still held.
 //! - `memory`: how many KiB this process has in memory.
 //! - `turns COUNT KEY`: takes a lock so many times, and answers the microseconds that each took.
 //! - `spin raw|dlock MILLISECONDS KEY`: takes a lock and gives it back for so long; answers how often.
@@ -18,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use xtask::servers::Kind;
 
-use crate::contenders::config;
+use crate::contenders::{config, leases};
 use crate::floor::{Raw, raw};
 use crate::sqlx;
 
@@ -136,6 +138,17 @@ impl Process {
             }
             ["wait", "sqlx", key] => Ok(sqlx::wait(&self.url, key).await?.to_string()),
             ["hold", count, prefix] => self.hold(count.parse()?, prefix).await,
+            ["leases", milliseconds] => {
+                let ttl = Duration::from_millis(milliseconds.parse()?);
+                let sessions = std::mem::replace(&mut self.locker, leases(&self.url, ttl).await?);
+                // Nobody counts its heartbeats among the renewals.
+                sessions.shutdown(Duration::from_secs(1)).await;
+                Ok("leases".to_owned())
+            }
+            ["standing"] => {
+                self.held.iter().try_for_each(Guard::check)?;
+                Ok("all stand".to_owned())
+            }
             ["memory"] => memory(),
             ["turns", count, key] => self.turns(count.parse()?, key).await,
             ["spin", who, milliseconds, key] => {

@@ -20,7 +20,7 @@ pub(crate) const ROW: &str = "hand-over";
 /// Design: at most this many times the raw wait in the server's queue.
 const TARGET: Target = Target::RatioAtMost(1.3);
 
-const KEY: &str = "bench:hand-over";
+pub(super) const KEY: &str = "bench:hand-over";
 
 pub(crate) async fn run(server: &Arc<Server>, effort: Effort) -> Result<Vec<Entry>> {
     let mut all = vec![by_raw(server).await?, by_dlock(server).await?];
@@ -36,7 +36,7 @@ pub(crate) async fn run(server: &Arc<Server>, effort: Effort) -> Result<Vec<Entr
     Ok(entries)
 }
 
-async fn by_raw(server: &Arc<Server>) -> Result<Contender> {
+pub(super) async fn by_raw(server: &Arc<Server>) -> Result<Contender> {
     let worker = other(server).await?;
     let holder = Arc::new(Mutex::new(raw(server.kind, server.url()).await?));
     let server = server.clone();
@@ -105,7 +105,7 @@ async fn by_sqlx(server: &Arc<Server>) -> Result<Option<Contender>> {
     })))
 }
 
-async fn other(server: &Server) -> Result<Arc<Mutex<Worker>>> {
+pub(super) async fn other(server: &Server) -> Result<Arc<Mutex<Worker>>> {
     let worker = Worker::start(server.kind, server.url()).await?;
     Ok(Arc::new(Mutex::new(worker)))
 }
@@ -121,13 +121,13 @@ async fn queued(server: &Server) -> Result<()> {
     anyhow::bail!("nobody waits")
 }
 
-fn since(from: u64, granted: &str) -> Result<Duration> {
+pub(super) fn since(from: u64, granted: &str) -> Result<Duration> {
     let granted: u64 = granted.parse().context("no moment")?;
     // The grant may come before the release has returned, but not before it began.
     Ok(Duration::from_nanos(granted.saturating_sub(from)))
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+pub(super) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }

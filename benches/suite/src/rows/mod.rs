@@ -5,6 +5,9 @@ pub(crate) mod distinct;
 pub(crate) mod growth;
 pub(crate) mod handover;
 pub(crate) mod held;
+pub(crate) mod lease_handover;
+pub(crate) mod lease_renewal;
+pub(crate) mod lease_uncontended;
 pub(crate) mod loss;
 pub(crate) mod memory;
 pub(crate) mod same_key;
@@ -23,7 +26,7 @@ use crate::server::Server;
 pub(crate) use memory::ROW as MEMORY;
 
 /// The rows that are measured on each server, in the order of the table.
-pub(crate) const ON_SERVERS: [&str; 9] = [
+pub(crate) const ON_SERVERS: [&str; 12] = [
     uncontended::ROW,
     uncontended::DELAYED,
     distinct::ROW,
@@ -33,6 +36,9 @@ pub(crate) const ON_SERVERS: [&str; 9] = [
     waiting::ROW,
     loss::ROW,
     bound::ROW,
+    lease_uncontended::ROW,
+    lease_handover::ROW,
+    lease_renewal::ROW,
 ];
 
 /// The last row, which takes longest.
@@ -50,6 +56,9 @@ pub(crate) async fn run(row: &str, server: &Arc<Server>, effort: Effort) -> Resu
         waiting::ROW => waiting::run(server, effort).await,
         loss::ROW => loss::run(server, effort).await,
         bound::ROW => bound::run(server, effort).await,
+        lease_uncontended::ROW => lease_uncontended::run(server, effort).await,
+        lease_handover::ROW => lease_handover::run(server, effort).await,
+        lease_renewal::ROW => lease_renewal::run(server, effort).await,
         growth::ROW => growth::run(server, effort).await,
         other => anyhow::bail!("there is no row `{other}`"),
     }

@@ -1,9 +1,12 @@
 //! `cargo xtask ci`: everything that must pass before a change lands.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     bench,
     command::{Interrupt, cargo},
-    rust_version, test, torture,
+    interop, rust_version, test, torture,
 };
 
 /// The feature sets that the library is linted with: each that somebody may be the only one to use. Without the tests and the rest of
@@ -32,10 +35,7 @@ const PUBLISHED: [&str; 3] = ["dlock-macros", "dlock-runtime", "dlock-db"];
 
 pub(crate) fn run() -> Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
-    let mut steps = Steps {
-        interrupt: &interrupt,
-        done: Vec::new(),
-    };
+    let mut steps = Steps::new(&interrupt, None);
     let outcome = steps.run_all();
     for (name, duration) in &steps.done {
         println!("{:7.1} s  {name}", duration.as_secs_f32());
@@ -49,58 +49,88 @@ pub(crate) fn run() -> Result<ExitCode> {
 struct Steps<'a> {
     interrupt: &'a Interrupt,
     done: Vec<(String, Duration)>,
+    /// Where the commands write, of those that run beside others.
+    log: Option<File>,
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
+    fn new(interrupt: &'a Interrupt, log: Option<File>) -> Steps<'a> {
+        Steps {
+            interrupt,
+            done: Vec::new(),
+            log,
+        }
+    }
+
     fn run_all(&mut self) -> Result<()> {
         self.cargo("format", &["fmt", "--all", "--check"], &[])?;
-        self.cargo(
-            "format, benchmarks",
-            &["fmt", "--check", "--manifest-path", bench::MANIFEST],
-            &[],
-        )?;
+        for manifest in [bench::MANIFEST, interop::MANIFEST] {
+            let arguments = ["fmt", "--check", "--manifest-path", manifest];
+            self.cargo(&format!("format, {manifest}"), &arguments, &[])?;
+            // Nothing else here would notice that it is out of date.
+            let arguments = ["fetch", "--locked", "--manifest-path", manifest];
+            self.cargo(&format!("lock file, {manifest}"), &arguments, &[])?;
+        }
         self.step("rust-version", |_| rust_version::check())?;
         self.clippy(
             "clippy, all features",
             &["--workspace", "--all-targets", "--all-features"],
         )?;
+        let interrupt = self.interrupt;
+        let target = bench::target(&bench::project());
+        let log = target.join("ci-compile.log");
+        let mut compiling = Steps::new(interrupt, Some(File::create(&log)?));
+        // What only compiles has the processors while the others wait for their servers.
+        let (run, compiled) = thread::scope(|scope| {
+            let compiled = scope.spawn(|| compiling.compile());
+            (self.run_servers(), compiled.join())
+        });
+        print!("{}", fs::read_to_string(&log)?);
+        self.done.append(&mut compiling.done);
+        run?;
+        compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn run_servers(&mut self) -> Result<()> {
+        let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
+        self.cargo("clusters", &clusters, &[])?;
+        self.step("torture", torture::short)
+    }
+
+    fn compile(&mut self) -> Result<()> {
+        self.packages()?;
         for features in FEATURE_SETS {
             let library = ["--package=dlock-db", "--package=dlock-runtime", "--lib"];
             let name = format!("clippy, library {}", features.join(" "));
             self.clippy(name.trim_end(), &[&library, features].concat())?;
         }
-        // Without the peers, what they need is compiled by the step before: this one takes seconds.
+        // Without the peers, what they need is compiled already.
         let target = bench::target(&bench::project()).display().to_string();
-        self.cargo(
-            "clippy, benchmarks",
-            &[
-                "clippy",
-                "--manifest-path",
-                bench::MANIFEST,
-                "--no-default-features",
-                "--target-dir",
-                &target,
-                "--",
-                "-D",
-                "warnings",
-            ],
-            &[],
-        )?;
-        self.cargo(
-            "docs",
-            &[
-                "doc",
-                "--locked",
-                "--workspace",
-                "--no-deps",
-                "--all-features",
-            ],
-            &[("RUSTDOCFLAGS", "-D warnings")],
-        )?;
-        self.packages()?;
-        let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
-        self.cargo("clusters", &clusters, &[])?;
-        self.step("torture", torture::short)
+        let benchmarks = [
+            "--manifest-path",
+            bench::MANIFEST,
+            "--no-default-features",
+            "--target-dir",
+            &target,
+        ];
+        self.clippy("clippy, benchmarks", &benchmarks)?;
+        let docs = [
+            "doc",
+            "--locked",
+            "--workspace",
+            "--no-deps",
+            "--all-features",
+        ];
+        self.cargo("docs", &docs, &[("RUSTDOCFLAGS", "-D warnings")])?;
+        // Compiles the library anew, and is among the tests again: there it finds it compiled.
+        let messages = [
+            "test",
+            "--locked",
+            "--workspace",
+            "--all-features",
+            "--test=ui",
+        ];
+        self.cargo("error messages", &messages, &[])
     }
 
     /// Packages what is published, and builds the packages as a user would get them.
@@ -140,8 +170,14 @@ impl Steps<'_> {
     }
 
     fn cargo(&mut self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+        let log = self.log.as_ref().map(File::try_clone).transpose()?;
         self.step(name, |interrupt| {
             let mut command = cargo();
+            if let Some(log) = &log {
+                command = Command::new("nice");
+                command.args(["-n", "19"]).arg(cargo().get_program());
+                command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+            }
             command.args(arguments).envs(variables.iter().copied());
             let status = interrupt.run(&mut command)?;
             if !status.success() {
@@ -152,7 +188,10 @@ impl Steps<'_> {
     }
 
     fn step(&mut self, name: &str, work: impl FnOnce(&Interrupt) -> Result<()>) -> Result<()> {
-        println!("\n== {name}");
+        match &mut self.log {
+            Some(log) => writeln!(log, "\n== {name}")?,
+            None => println!("\n== {name}"),
+        }
         let start = Instant::now();
         work(self.interrupt).with_context(|| format!("the step `{name}` failed"))?;
         self.done.push((name.to_owned(), start.elapsed()));

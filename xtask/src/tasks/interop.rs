@@ -11,6 +11,9 @@ use xtask::servers::Cluster;
 
 use super::command::{Interrupt, cargo};
 
+/// The manifest of these tests, in the project's folder.
+pub(crate) const MANIFEST: &str = "tests/interop/Cargo.toml";
+
 /// An environment of Python: the variable that names its interpreter, its folder, and the packages in it.
 const ENVIRONMENTS: [(&str, &str, &[&str]); 2] = [
     (
@@ -46,7 +49,7 @@ pub(crate) fn run(interrupt: &Interrupt, arguments: &[&str]) -> Result<ExitCode>
     let mut command = cargo();
     command
         .args(["test", "--locked", "--manifest-path"])
-        .arg(workspace.join("tests/interop/Cargo.toml"))
+        .arg(workspace.join(MANIFEST))
         .arg("--target-dir")
         .arg(workspace.join("target/interop/build"))
         .args(arguments)

@@ -40,7 +40,7 @@
 //! - A lock that has to end with a transaction of sqlx is one statement there, `SELECT pg_advisory_xact_lock($1)` with an integer, and the
 //!   same lock as that integer's by [`KeyScheme::Raw`]. Nothing can be forgotten there. The time-out is the transaction's
 //!   `lock_timeout`.
-//! - Or open a connection of tokio-postgres or mysql_async for the work that belongs under the lock.
+//! - Or open a connection of tokio-postgres or `mysql_async` for the work that belongs under the lock.
 
 #[cfg(feature = "mysql")]
 pub mod mysql;

@@ -36,7 +36,7 @@ pub(super) fn info(stamped: Stamped, nonce: &str, doubted: bool) -> Option<LockI
             party
         }));
     }
-    info.waiters = waiters(&row, nonce);
+    info.waiters = waiters(&row, doubted, nonce);
     if !info.holders.is_empty() {
         info.token = Some(row.token);
         info.expires_in = Some(between(row.now, row.expires_at));
@@ -71,9 +71,8 @@ fn last_run(run: &row::LastRun, nonce: &str) -> LastRun {
 }
 
 /// Who waits, the longest waiting first.
-fn waiters(row: &Row, nonce: &str) -> Vec<Party> {
-    let present = row.waiters.iter().filter(|(_, waiter)| waiter.1 > row.now);
-    let mut waiters: Vec<_> = present.collect();
+fn waiters(row: &Row, doubted: bool, nonce: &str) -> Vec<Party> {
+    let mut waiters: Vec<_> = row.present(doubted).collect();
     waiters.sort_by_key(|(_, waiter)| waiter.0);
     waiters
         .into_iter()

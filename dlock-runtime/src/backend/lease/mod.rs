@@ -12,6 +12,8 @@ mod held;
 mod kick;
 #[cfg(test)]
 mod late;
+#[cfg(test)]
+mod left;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod link;
 mod list;
@@ -234,10 +236,11 @@ impl<S: Store> Backend for Leases<S> {
 
     fn admits_reader<'a>(&'a self, key: &'a ServerKey) -> BoxFuture<'a, bool> {
         let (store, name) = (self.store.clone(), name_of(key));
+        let doubted = store.doubts_clock();
         let asked = self.runtime.spawn(async move { store.read(&name).await });
         async move {
             match asked.await {
-                Ok(Ok(Some(row))) => !row.is_behind_writers(""),
+                Ok(Ok(Some(row))) => !row.is_behind_writers("", doubted),
                 _ => false,
             }
         }
@@ -276,9 +279,8 @@ impl<S: Store> Backend for Leases<S> {
             let kept_for = list::kept_for(owner, row.now, ends);
             let ours = self.mark();
             let others = row
-                .waiters
-                .iter()
-                .filter(|(owner, waiter)| waiter.1 > row.now && !owner.contains(&ours));
+                .present(self.store.doubts_clock())
+                .filter(|(owner, _)| !owner.contains(&ours));
             Ok(Some(Holder {
                 waiting: u64::try_from(others.count()).ok(),
                 kept_for,

@@ -1,7 +1,11 @@
 //! One row of the table: all that is known of one lock, its readers included.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::shared::micros;
 
 /// A row, read at one moment. Times are microseconds of the database's clock.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +85,30 @@ pub(crate) struct Reader(pub(crate) u64, pub(crate) i64, pub(crate) String);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiter(pub(crate) i64, pub(crate) i64, pub(crate) u8);
 
+/// How long an announcement counts at most where the clock is doubted.
+pub(crate) const DOUBTED_NOTICE: Duration = Duration::from_secs(15);
+
+impl Waiter {
+    /// Whether somebody waits, as far as the announcement tells. Where the clock is doubted, one that counts for longer than any
+    /// was made by another clock: whoever made it may have been killed, and must not keep readers out for hours.
+    fn is_present(&self, now: i64, doubted: bool) -> bool {
+        self.1 > now && !(doubted && self.is_ahead(now))
+    }
+
+    /// Whether the announcement can be taken out of the row. Whoever waits after all makes it again.
+    pub(crate) fn has_gone(&self, now: i64, doubted: bool) -> bool {
+        if doubted {
+            self.is_ahead(now) || self.1.saturating_add(micros(DOUBTED_NOTICE)) <= now
+        } else {
+            self.1 <= now
+        }
+    }
+
+    fn is_ahead(&self, now: i64) -> bool {
+        self.1 > now.saturating_add(micros(DOUBTED_NOTICE))
+    }
+}
+
 impl Row {
     /// Whether nobody holds the lock.
     pub(crate) fn is_free(&self) -> bool {
@@ -105,13 +133,24 @@ impl Row {
         readers
     }
 
+    /// Those who wait, as far as their announcements tell.
+    pub(crate) fn present(&self, doubted: bool) -> impl Iterator<Item = (&String, &Waiter)> {
+        let waiters = self.waiters.iter();
+        waiters.filter(move |(_, waiter)| waiter.is_present(self.now, doubted))
+    }
+
+    /// Those whose announcements have been left behind.
+    pub(crate) fn gone(&self, doubted: bool) -> impl Iterator<Item = &String> {
+        let waiters = self.waiters.iter();
+        let gone = waiters.filter(move |(_, waiter)| waiter.has_gone(self.now, doubted));
+        gone.map(|(owner, _)| owner)
+    }
+
     /// Whether a reader has to let others pass: those who wait for the lock exclusively, and began before it did.
-    pub(crate) fn is_behind_writers(&self, reader: &str) -> bool {
+    pub(crate) fn is_behind_writers(&self, reader: &str, doubted: bool) -> bool {
         let since = self.waiters.get(reader).map(|waiter| waiter.0);
-        let mut waiters = self.waiters.values();
-        waiters.any(|waiter| {
-            waiter.2 == 1 && waiter.1 > self.now && since.is_none_or(|since| waiter.0 <= since)
-        })
+        self.present(doubted)
+            .any(|(_, waiter)| waiter.2 == 1 && since.is_none_or(|since| waiter.0 <= since))
     }
 }
 
@@ -121,7 +160,7 @@ pub(crate) fn any_waits(waiters: &str, now: i64) -> bool {
     waiters != "{}"
         && parse::<Waiter>(waiters)
             .values()
-            .any(|waiter| waiter.1 > now)
+            .any(|waiter| waiter.is_present(now, false))
 }
 
 /// Reads a column. What is not of our making counts as empty.

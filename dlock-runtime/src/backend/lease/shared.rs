@@ -28,7 +28,7 @@ pub(super) async fn take<S: Store>(store: &S, claim: &Claim<'_>) -> Answer<Optio
         let is_mine = readers.contains_key(claim.owner);
         let is_over = stale || row.was_kept() || (!doubted && row.is_free());
         let has_writer = !row.owner.is_empty() && !is_over;
-        if has_writer || (!is_mine && row.is_behind_writers(claim.owner)) {
+        if has_writer || (!is_mine && row.is_behind_writers(claim.owner, store.doubts_clock())) {
             return Ok(None);
         }
         let token = row.token + 1;
@@ -88,8 +88,9 @@ pub(super) async fn release_as<S: Store>(
         let Some(row) = store.read(name).await? else {
             return Ok(NOT_HELD);
         };
-        let is_wanted = row.waiters.values().any(|waiter| waiter.1 > row.now);
-        let mut readers = row.readers(store.doubts_clock());
+        let doubted = store.doubts_clock();
+        let is_wanted = row.present(doubted).next().is_some();
+        let mut readers = row.readers(doubted);
         let held = readers.remove(owner).filter(|reader| reader.0 == token);
         let Some(Reader(_, _, program)) = held else {
             return Ok(NOT_HELD);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::bells::Bell;
+use super::row::DOUBTED_NOTICE;
 use super::store::{Answer, Claim, Notice, Store, StoreError};
 use super::{Leases, doubts, name_of, shared};
 use crate::backend::{Errand, Progress, Taken};
@@ -101,9 +102,27 @@ impl<S: Store> Attempt<'_, S> {
             self.longest_pause() * 3 / 2
         };
         match self.leases.courtesy.hold_back(&self.name, pause) {
-            Some(rest) => self.sleep(rest).await,
-            None => Ok(()),
+            Some(rest) if self.any_other_waits().await => self.sleep(rest).await,
+            _ => Ok(()),
         }
+    }
+
+    /// Where nobody is woken, a release also hears of those who were killed while they waited. Their announcements go, and
+    /// nobody holds back for them.
+    async fn any_other_waits(&self) -> bool {
+        let store = &self.leases.store;
+        if store.wakes() {
+            return true;
+        }
+        let Ok(Some(row)) = store.read(&self.name).await else {
+            return true;
+        };
+        let doubted = store.doubts_clock();
+        for gone in row.gone(doubted) {
+            // What fails here is done by the next one.
+            let _ = store.retract(&self.name, gone).await;
+        }
+        row.present(doubted).next().is_some()
     }
 
     async fn round(&mut self) -> Step<()> {
@@ -208,7 +227,10 @@ impl<S: Store> Attempt<'_, S> {
 
     /// Says in the row that somebody waits, so that the release wakes. `None`: it is free, or was said already.
     async fn announce(&mut self) -> Step<Option<Duration>> {
-        let lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
+        let mut lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
+        if self.leases.store.doubts_clock() {
+            lasts = lasts.min(DOUBTED_NOTICE);
+        }
         let now = Moment::now();
         if let Some(made) = self.announced.as_ref().and_then(|announced| announced.made)
             && now.since(made) < lasts / 3

@@ -271,6 +271,11 @@ impl Store for MySqlStore {
         let Some(row) = self.read(notice.name).await? else {
             return Ok(None);
         };
+        for gone in row.gone(self.is_galera) {
+            if gone != notice.owner {
+                self.retract(notice.name, gone).await?;
+            }
+        }
         let waiter = row.waiters.get(notice.owner);
         let remaining = u64::try_from(row.expires_at.saturating_sub(row.now)).unwrap_or(0);
         Ok(Some(Announced {

@@ -174,10 +174,11 @@ fn revoke(table: &str) -> String {
     )
 }
 
-/// Notes somebody who waits, as long as the lock is held.
+/// Notes somebody who waits, as long as the lock is held, and forgets those who do not say so any more.
 fn announce(table: &str) -> String {
     format!(
-        "UPDATE {table} SET waiters = waiters || jsonb_build_object($3::text, \
+        "UPDATE {table} SET waiters = (SELECT coalesce(jsonb_object_agg(key, value), '{{}}') FROM jsonb_each(waiters) \
+                         WHERE (value ->> 1)::int8 > {NOW}) || jsonb_build_object($3::text, \
                          jsonb_build_array(coalesce($4::int8, {NOW}), {NOW} + $5::int8, $6::int4)) \
                      WHERE {NAMED} AND expires_at > clock_timestamp() \
                      RETURNING (waiters -> $3::text ->> 0)::int8, \

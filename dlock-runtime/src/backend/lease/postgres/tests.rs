@@ -420,6 +420,15 @@ fn l7_a_release_says_whether_somebody_waits() {
 }
 
 #[test]
+fn l7_who_was_killed_keeps_nobody_waiting() {
+    run(async {
+        let store = open(&fresh()).await;
+        let settings = config("").lease_settings();
+        crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, false).await;
+    });
+}
+
+#[test]
 fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
     run(async {
         let table = format!("old_{:016x}", fastrand::u64(..));

@@ -221,8 +221,10 @@ impl Store for SqliteStore {
             if row.is_given_back() {
                 return (false, None);
             }
-            let since = since.unwrap_or(row.now);
-            let waiter = Waiter(since, row.now.saturating_add(lasts), mode);
+            let now = row.now;
+            let since = since.unwrap_or(now);
+            let waiter = Waiter(since, now.saturating_add(lasts), mode);
+            row.waiters.retain(|_, waiter| !waiter.has_gone(now, true));
             row.waiters.insert(owner, waiter);
             let remaining = u64::try_from(row.expires_at.saturating_sub(row.now)).unwrap_or(0);
             let announced = Announced {
@@ -283,7 +285,7 @@ impl Store for SqliteStore {
                 found.note_run(Some(found.row.now));
             }
             let row = &mut found.row;
-            let is_wanted = was_held && row.waiters.values().any(|waiter| waiter.1 > row.now);
+            let is_wanted = was_held && row.present(true).next().is_some();
             if was_held {
                 if let Some(kept_for) = kept_for.map(micros) {
                     row.owner.insert_str(0, KEPT);

@@ -314,7 +314,7 @@ fn l7_a_release_says_whether_somebody_waits() {
             owner: "two",
             mode: Mode::Exclusive,
             since: None,
-            lasts: Duration::from_secs(20),
+            lasts: Duration::from_secs(10),
         };
         let announced = store.announce(&notice).await.expect("an answer");
         let announced = announced.expect("it is held");
@@ -332,6 +332,17 @@ fn l7_a_release_says_whether_somebody_waits() {
             .await
             .expect("an answer");
         assert!(!released.is_wanted, "who waited has it");
+    });
+}
+
+#[test]
+fn l7_who_was_killed_keeps_nobody_waiting() {
+    run(async {
+        let ground = Ground::new();
+        let store = ground.open().await;
+        let config = Config::from_dsn("sqlite:locks.db").expect("a good DSN");
+        let settings = config.lease_settings();
+        crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, false).await;
     });
 }
 

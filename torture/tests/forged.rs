@@ -143,6 +143,28 @@ fn an_end_of_the_session_excuses_nothing_for_long() {
     forge.breaks(Property::Exclusion);
 }
 
+/// Process 0 asks for two keys, and has them when process 1 has one of them since 22.
+fn a_part_that_is_lost(keys: &[u16], asked: u64, acquired: u64) -> Forge {
+    let mut forge = Forge::new(2);
+    forge.fault(0, Fault::EndSession, Some(0), 20, 21);
+    forge.hold(1, 1, 0, Mode::Exclusive, 22, 400);
+    forge.asked_all(0, 1, keys.to_vec(), Mode::Exclusive, asked, None);
+    forge.granted(0, 1, acquired);
+    forge.step(0, 1, acquired + 10, true);
+    forge.told(0, 1, acquired + 11);
+    forge.spoiled(0, 1, acquired + 12);
+    forge
+}
+
+#[test]
+fn the_first_of_several_keys_may_be_lost_while_the_second_is_waited_for() {
+    let figures = a_part_that_is_lost(&[0, 1], 10, 30).is_accepted().figures;
+    assert_eq!(figures.overlaps, 1);
+    // A single key was not held yet when the session ended, and several were not asked for.
+    a_part_that_is_lost(&[0], 10, 30).breaks(Property::Exclusion);
+    a_part_that_is_lost(&[0, 1], 23, 30).breaks(Property::Exclusion);
+}
+
 #[test]
 fn an_end_of_another_session_excuses_nothing() {
     let mut forge = Forge::new(1);

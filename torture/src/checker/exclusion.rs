@@ -38,7 +38,11 @@ fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &
                 continue;
             }
             let until = to.min(*end);
-            if ended_by_the_server(scene, one, from, until) {
+            // Whoever waits for several keys holds the first of them long before it has them all.
+            let had_a_part = other.keys.len() > 1;
+            if ended_by_the_server(scene, one, from, until)
+                || had_a_part && ended_by_the_server(scene, other, from, until)
+            {
                 excused.push(Excused {
                     lasted: until - from,
                 });
@@ -68,17 +72,16 @@ fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &
     }
 }
 
-/// Whether the server has ended the session of the earlier hold before the later one began, and the earlier holder has
-/// noticed in time.
-fn ended_by_the_server(scene: &Scene, one: &Request, from: Moment, until: Moment) -> bool {
+/// Whether the server has ended the session of a holder before the overlap began, and the holder has noticed in time.
+fn ended_by_the_server(scene: &Scene, holder: &Request, from: Moment, until: Moment) -> bool {
     let excuses = |window: &Window| {
         window.fault.ends_sessions()
             && window.began <= from
-            && window.ended >= one.asked
+            && window.ended >= holder.asked
             && until <= window.excuse(&scene.setting)
     };
     // A lease does not end with a session.
-    scene.setting.strategy == "session" && scene.windows_of(one.process).any(excuses)
+    scene.setting.strategy == "session" && scene.windows_of(holder.process).any(excuses)
 }
 
 /// A hold that was lost, and held again.

@@ -88,7 +88,7 @@ impl Forge {
         self.asked_all(slot, op, keys, mode, at, wait);
     }
 
-    fn asked_all(
+    pub(crate) fn asked_all(
         &mut self,
         slot: usize,
         op: u64,

@@ -429,8 +429,10 @@ impl Entry {
             asking: false,
             since: Instant::now(),
         };
-        if let Some(last) = self.line.back() {
-            self.seen = last.caller.id;
+        match self.line.back() {
+            Some(last) => self.seen = last.caller.id,
+            // A lock that nobody waits for keeps no room for a line, however long it is held.
+            None => self.line = VecDeque::new(),
         }
         Ok((granted, self.remove_one_tries()))
     }

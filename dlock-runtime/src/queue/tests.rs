@@ -159,6 +159,15 @@ fn name() -> ServerKey {
 }
 
 #[test]
+fn a_lock_that_nobody_waits_for_keeps_no_room_for_a_line() {
+    let free = |_| std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed();
+    let (queue, _) = queue(io(), Box::new(free));
+    let (place, _) = granted(&queue);
+    assert_eq!(queue.table().entries[&name()].line.capacity(), 0);
+    drop(place);
+}
+
+#[test]
 fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
     let never = Box::new(|_| std::future::pending().boxed());
     let (queue, touched) = queue(Arc::new(Io::forked()), never);

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use super::{Kind, PASSWORD, Server, ask, daemon::PATIENCE, setup::Plan};
 
 impl Server {
-    /// Starts a standby of this PostgreSQL, of the same release, and returns when it streams.
+    /// Starts a standby of this PostgreSQL, of the same release, and returns when it streams what is written.
     ///
     /// For a server that was just started: the standby begins with the same template, and takes the rest from the log.
     ///
@@ -29,7 +29,8 @@ impl Server {
                 (
                     "postgresql.auto.conf",
                     format!(
-                        "primary_conninfo = 'host={} port={} user={} password={PASSWORD}'\n",
+                        "primary_conninfo = 'host={} port={} user={} password={PASSWORD}'\n\
+                         wal_retrieve_retry_interval = '100ms'\n",
                         address.ip(),
                         address.port(),
                         self.kind().admin(),
@@ -39,8 +40,12 @@ impl Server {
             ..Plan::with_programs(self.kind(), plan.programs.clone(), plan.user)
         };
         let standby = Server::start_planned(standby, "-standby")?;
+        // On the way it streams each of the timelines that earlier promotions have left, and waits after each.
+        let written = ask::value(&self.admin_url(), "SELECT pg_current_wal_lsn()")?;
         self.until(
-            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'",
+            &format!(
+                "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn >= '{written}'"
+            ),
             "1",
         )?;
         Ok(standby)

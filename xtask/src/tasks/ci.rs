@@ -37,13 +37,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
     let mut steps = Steps::new(&interrupt, None);
     let outcome = steps.run_all();
+    println!();
     for (name, duration) in &steps.done {
         println!("{:7.1} s  {name}", duration.as_secs_f32());
     }
-    outcome?;
-    // Last, so that the run ends with cargo's own words on the tests.
-    println!("\n== tests");
-    test::run_with(&interrupt, &[])
+    outcome
 }
 
 struct Steps<'a> {
@@ -62,7 +60,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn run_all(&mut self) -> Result<()> {
+    fn run_all(&mut self) -> Result<ExitCode> {
         self.cargo("format", &["fmt", "--all", "--check"], &[])?;
         for manifest in [bench::MANIFEST, interop::MANIFEST] {
             let arguments = ["fmt", "--check", "--manifest-path", manifest];
@@ -81,20 +79,24 @@ impl<'a> Steps<'a> {
         let log = target.join("ci-compile.log");
         let mut compiling = Steps::new(interrupt, Some(File::create(&log)?));
         // What only compiles has the processors while the others wait for their servers.
-        let (run, compiled) = thread::scope(|scope| {
+        let (tested, compiled) = thread::scope(|scope| {
             let compiled = scope.spawn(|| compiling.compile());
             (self.run_servers(), compiled.join())
         });
-        print!("{}", fs::read_to_string(&log)?);
         self.done.append(&mut compiling.done);
-        run?;
-        compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let compiled = compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if compiled.is_err() {
+            print!("{}", fs::read_to_string(&log)?);
+        }
+        let code = tested?;
+        compiled.map(|()| code)
     }
 
-    fn run_servers(&mut self) -> Result<()> {
+    fn run_servers(&mut self) -> Result<ExitCode> {
         let clusters = [&test::CLUSTERS[..], &["--test-threads=3"]].concat();
         self.cargo("clusters", &clusters, &[])?;
-        self.step("torture", torture::short)
+        self.step("torture", torture::short)?;
+        self.step("tests", |interrupt| test::run_with(interrupt, &[]))
     }
 
     fn compile(&mut self) -> Result<()> {
@@ -187,15 +189,15 @@ impl<'a> Steps<'a> {
         })
     }
 
-    fn step(&mut self, name: &str, work: impl FnOnce(&Interrupt) -> Result<()>) -> Result<()> {
+    fn step<T>(&mut self, name: &str, work: impl FnOnce(&Interrupt) -> Result<T>) -> Result<T> {
         match &mut self.log {
             Some(log) => writeln!(log, "\n== {name}")?,
             None => println!("\n== {name}"),
         }
         let start = Instant::now();
-        work(self.interrupt).with_context(|| format!("the step `{name}` failed"))?;
+        let outcome = work(self.interrupt).with_context(|| format!("the step `{name}` failed"))?;
         self.done.push((name.to_owned(), start.elapsed()));
-        Ok(())
+        Ok(outcome)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: all tests of the workspace, on all three servers; with `--clusters`, those that start others.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode, thread};
 
 use anyhow::Result;
 use xtask::servers::Cluster;
@@ -15,6 +15,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
         _ => run_with(&interrupt, arguments),
     }
 }
+
+/// How many tests of a program run at a time, as its harness reads it.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<ExitCode> {
     let cluster = Cluster::start()?;
@@ -38,6 +41,11 @@ pub(crate) fn run_with(interrupt: &Interrupt, arguments: &[&str]) -> Result<Exit
         .args(["--all-features", "--no-fail-fast"])
         .args(arguments)
         .envs(cluster.environment());
+    // Most of them wait for a server most of the time.
+    if env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        command.env(THREADS, cores.max(4).to_string());
+    }
     // Dropped with every outcome, also by a panic: the servers end here.
     let status = interrupt.run(&mut command);
     drop(cluster);

@@ -25,6 +25,8 @@ pub(crate) enum Raw {
     MySql {
         conn: Box<Conn>,
         take: Statement,
+        /// The statement has what is set before what it is set in.
+        is_mariadb: bool,
         release: Statement,
     },
 }
@@ -45,8 +47,22 @@ impl Raw {
         let mut conn = super::mysql::connect(url).await?;
         conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
             .await?;
+        let is_mariadb = kind == Kind::MariaDb;
+        let take = if is_mariadb {
+            format!(
+                "SET STATEMENT innodb_lock_wait_timeout = 0 FOR UPDATE dlock_lease FORCE INDEX (fence) {MYSQL_SET} WHERE {MYSQL_FREE}"
+            )
+        } else {
+            format!(
+                "UPDATE (SELECT namespace AS its_namespace, name AS its_name FROM dlock_lease FORCE INDEX (fence) \
+                     WHERE {MYSQL_FREE} LIMIT 1 FOR UPDATE SKIP LOCKED) AS unlocked \
+                 STRAIGHT_JOIN dlock_lease AS lease FORCE INDEX (PRIMARY) \
+                     ON namespace = its_namespace AND name = its_name {MYSQL_SET}"
+            )
+        };
         Ok(Raw::MySql {
-            take: conn.prep(MYSQL_TAKE.replace("{now}", MYSQL_NOW)).await?,
+            take: conn.prep(take.replace("{now}", MYSQL_NOW)).await?,
+            is_mariadb,
             release: conn.prep(MYSQL_RELEASE.replace("{now}", MYSQL_NOW)).await?,
             conn: Box::new(conn),
         })
@@ -72,11 +88,17 @@ impl Raw {
             Raw::MySql {
                 conn,
                 take,
+                is_mariadb,
                 release,
             } => {
                 let waiter = format!("$.\"{OWNER}\"");
-                conn.exec_drop(&*take, ("", key, OWNER, PROGRAM, waiter, TTL, TTL))
-                    .await?;
+                if *is_mariadb {
+                    conn.exec_drop(&*take, (OWNER, PROGRAM, waiter, TTL, TTL, "", key))
+                        .await?;
+                } else {
+                    conn.exec_drop(&*take, ("", key, OWNER, PROGRAM, waiter, TTL, TTL))
+                        .await?;
+                }
                 ensure!(conn.affected_rows() == 1, "{key} is not free");
                 let token = conn.last_insert_id().context("no token")?;
                 conn.exec_drop(&*release, ("", key, OWNER, token)).await?;
@@ -116,10 +138,9 @@ const POSTGRES_RELEASE: &str = "\
 
 const MYSQL_NOW: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
 
-const MYSQL_TAKE: &str = "\
-    UPDATE (SELECT namespace AS its_namespace, name AS its_name FROM dlock_lease FORCE INDEX (fence) \
-        WHERE namespace = ? AND name = ? AND expires_at <= {now} LIMIT 1 FOR UPDATE SKIP LOCKED) AS unlocked \
-    STRAIGHT_JOIN dlock_lease AS lease FORCE INDEX (PRIMARY) ON namespace = its_namespace AND name = its_name \
+const MYSQL_FREE: &str = "namespace = ? AND name = ? AND expires_at <= {now}";
+
+const MYSQL_SET: &str = "\
     SET last_run = IF(owner = '' OR owner LIKE '#kept %', last_run, \
             JSON_ARRAY(token, acquired_at, NULL, CONVERT(owner USING utf8mb4), program)), \
         token = LAST_INSERT_ID(token + 1), owner = ?, program = ?, readers = '{}', \

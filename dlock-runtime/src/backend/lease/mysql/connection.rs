@@ -9,7 +9,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError as Local, Error, OptsBuilder};
 use tokio::time::timeout;
 
-use super::sql::create_table;
+use super::sql::{Locked, create_table};
 use crate::backend::lease::link::{Connection, Opener};
 use crate::backend::lease::store::{Answer, StoreError};
 use crate::config::TableName;
@@ -30,6 +30,7 @@ pub(super) struct MySqlConnection {
     pub(super) server: String,
     /// A node of a cluster, whose nodes each have a clock.
     pub(super) is_galera: bool,
+    pub(super) locked: Locked,
 }
 
 impl Opener for MySqlOpener {
@@ -127,6 +128,11 @@ impl MySqlOpener {
             closed: std::sync::Mutex::new(false),
             server: format!("{product} {number}"),
             is_galera,
+            locked: if product == "MariaDB" {
+                Locked::Refused
+            } else {
+                Locked::Skipped
+            },
         })
     }
 

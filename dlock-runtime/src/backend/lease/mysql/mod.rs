@@ -82,11 +82,11 @@ impl MySqlStore {
         let mut store = MySqlStore {
             main,
             side,
-            statements: Statements::new(&settings.table, is_galera),
+            statements: Statements::new(&settings.table, is_galera, connection.locked),
             namespace: settings.namespace.clone(),
             is_galera,
         };
-        if !store.can_skip(&store.statements.renew(1)).await? {
+        if !store.can_do_without(&store.statements.renew(1)).await? {
             store.wait_for_rows();
         }
         Ok((store, server))

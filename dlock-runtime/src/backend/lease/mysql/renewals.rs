@@ -11,8 +11,9 @@ use crate::error::InitError;
 use crate::key::Mode;
 
 impl MySqlStore {
-    /// Whether the server can leave out what somebody has locked. The statement is the one of the renewals, and finds nothing.
-    pub(super) async fn can_skip(&self, renew: &str) -> Result<bool, InitError> {
+    /// Whether the server can do without waiting for rows that somebody has locked. The statement is the one of the renewals, and
+    /// finds nothing.
+    pub(super) async fn can_do_without(&self, renew: &str) -> Result<bool, InitError> {
         let nobody = Renewal {
             name: "".into(),
             owner: "".into(),
@@ -20,8 +21,9 @@ impl MySqlStore {
             mode: Mode::Exclusive,
             ttl: Duration::ZERO,
         };
-        let mut params = self.some(&[&nobody]);
-        params.extend([0.into(), 0.into()]);
+        let params = self
+            .statements
+            .ordered(self.some(&[&nobody]), vec![0.into(), 0.into()]);
         match self.change(&self.side, renew.to_owned(), params).await {
             Ok(_) | Err(StoreError::Again { .. }) => Ok(true),
             // An error of syntax: it does not know the words.
@@ -86,7 +88,7 @@ impl MySqlStore {
             let renew = self.statements.renew(renewals.len());
             let renewed = match self.change(&self.side, renew, params).await {
                 Ok((count, _)) => usize::try_from(count).unwrap_or(0),
-                // Undone, for one of the rows.
+                // Undone, for one of the rows, or refused since somebody has locked it.
                 Err(StoreError::Again { .. }) => 0,
                 Err(error) => return Err(error),
             };

@@ -26,22 +26,33 @@ pub(super) struct Statements {
     table: String,
     /// The clocks are several.
     doubted: bool,
-    /// The server can leave out rows that somebody has locked: MySQL 8.0.1 and MariaDB 10.6 are the first that can.
-    skips: bool,
+    pub(super) locked: Locked,
+}
+
+/// What a statement does about rows that somebody has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// Leaves them out. MySQL 8.0.1 is the first that can.
+    Skipped,
+    /// Fails at once, and changes nothing. MariaDB: what leaves out rows needs a join there, and with it for each statement two
+    /// temporary tables, one of them on the disk; to end a session while it opens that one has crashed servers (10.11.19).
+    Refused,
+    /// Waits for them, a second or two: MySQL before that.
+    Waited,
 }
 
 impl Statements {
-    pub(super) fn new(table: &TableName, doubted: bool) -> Statements {
+    pub(super) fn new(table: &TableName, doubted: bool, locked: Locked) -> Statements {
         Statements {
             table: table.quoted('`'),
             doubted,
-            skips: true,
+            locked,
         }
     }
 
     /// From now on for a server that waits for whoever has locked a row.
     pub(super) fn wait_for_rows(&mut self) {
-        self.skips = false;
+        self.locked = Locked::Waited;
     }
 
     /// Takes the lock; the token comes with the acknowledgement. Parameters by [`ordered`](Self::ordered): namespace,
@@ -63,13 +74,18 @@ impl Statements {
         self.update_unlocked("fence", &format!("{NAMED} AND {free}"), 1, &set)
     }
 
-    /// A statement that changes at most so many rows, and leaves out what somebody has locked: who waits for one row keeps all
-    /// others waiting. Rows are found, locked and changed in the one statement; the join goes by the primary key, and touches no
-    /// row that is not locked already. A server that cannot leave out rows waits for them, a second or two.
+    /// A statement that changes at most so many rows, and does not wait for those that somebody has locked, where the server
+    /// can do without: who waits for one row keeps all others waiting. Rows are found, locked and changed in the one statement; the
+    /// join goes by the primary key, and touches no row that is not locked already.
     fn update_unlocked(&self, index: &str, which: &str, count: usize, set: &str) -> String {
         let table = &self.table;
-        if !self.skips {
-            return format!("UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {which}");
+        let update = format!("UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {which}");
+        match self.locked {
+            Locked::Waited => return update,
+            Locked::Refused => {
+                return format!("SET STATEMENT innodb_lock_wait_timeout = 0 FOR {update}");
+            }
+            Locked::Skipped => {}
         }
         format!(
             "UPDATE (SELECT namespace AS its_namespace, name AS its_name FROM {table} FORCE INDEX ({index}) \
@@ -81,10 +97,9 @@ impl Statements {
 
     /// The parameters of what says which rows are changed, and of what they are set to, as the statements have them.
     pub(super) fn ordered(&self, which: Vec<Value>, set: Vec<Value>) -> Vec<Value> {
-        let (mut first, second) = if self.skips {
-            (which, set)
-        } else {
-            (set, which)
+        let (mut first, second) = match self.locked {
+            Locked::Skipped => (which, set),
+            Locked::Refused | Locked::Waited => (set, which),
         };
         first.extend(second);
         first

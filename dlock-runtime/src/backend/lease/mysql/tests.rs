@@ -68,7 +68,11 @@ async fn try_open_with(config: Config) -> Result<MySqlStore, InitError> {
 async fn open_doubted(url: &str) -> MySqlStore {
     let mut store = open(url).await;
     store.is_galera = true;
-    store.statements = Statements::new(&crate::config::TableName::default(), true);
+    store.statements = Statements::new(
+        &crate::config::TableName::default(),
+        true,
+        store.statements.locked,
+    );
     store
 }
 
@@ -171,7 +175,11 @@ fn l2_a_doubted_clock_ends_no_lease_that_was_not_watched() {
         let mut store = open(&url).await;
         // As on a node of a cluster.
         store.is_galera = true;
-        store.statements = Statements::new(&crate::config::TableName::default(), true);
+        store.statements = Statements::new(
+            &crate::config::TableName::default(),
+            true,
+            store.statements.locked,
+        );
         let token = take(&store, "k", "one").await.expect("free");
         let past =
             "UPDATE dlock_lease SET expires_at = 1 + expires_at - 60 * 1000000 WHERE namespace = ?";
@@ -399,9 +407,10 @@ fn l7_a_release_says_whether_somebody_waits() {
 #[test]
 fn l7_who_was_killed_keeps_nobody_waiting() {
     on_both_clocks(async |url, doubted| {
-        let store = match doubted {
-            true => open_doubted(&url).await,
-            false => open(&url).await,
+        let store = if doubted {
+            open_doubted(&url).await
+        } else {
+            open(&url).await
         };
         let settings = config(&url, "").lease_settings();
         crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, true).await;

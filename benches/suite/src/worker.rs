@@ -1,6 +1,6 @@
 //! A second process: takes orders by lines on its input, answers by lines on its output.
 //!
-//! - `wait raw|dlock|sqlx KEY`: waits for the lock; answers the moment of the grant, and gives the lock back.
+//! - `wait raw|apart|dlock|sqlx KEY`: waits for the lock; answers the moment of the grant, and gives the lock back.
 //! - `hold COUNT PREFIX`: takes so many locks and keeps them.
 //! - `leases MILLISECONDS`: locks are leases from now on, with this ttl.
 //! - `standing`: whether all locks that it has taken are still held.
@@ -21,6 +21,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use xtask::servers::Kind;
 
 use crate::contenders::{config, leases};
+use crate::floor::apart::Apart;
 use crate::floor::{Raw, raw};
 use crate::sqlx;
 
@@ -93,7 +94,9 @@ pub(crate) fn main(variable: &str) -> Result<()> {
     let url = kind.url()?;
     let mut process = runtime.block_on(async {
         anyhow::Ok(Process {
+            kind,
             raw: raw(kind, &url).await?,
+            apart: None,
             // Heartbeats often enough to count some.
             locker: Locker::connect(config(&url)?.heartbeat(Duration::from_secs(1))).await?,
             url,
@@ -114,7 +117,10 @@ fn say(answer: &str) -> Result<()> {
 }
 
 struct Process {
+    kind: Kind,
     raw: Raw,
+    /// Once it was asked for.
+    apart: Option<Apart>,
     locker: Locker,
     url: String,
     held: Vec<Guard>,
@@ -128,6 +134,17 @@ impl Process {
                 self.raw.wait(key).await?;
                 let granted = moment();
                 self.raw.unlock(key).await?;
+                Ok(granted.to_string())
+            }
+            ["wait", "apart", key] => {
+                let apart = match self.apart.take() {
+                    Some(apart) => apart,
+                    None => Apart::open(self.kind, &self.url).await?,
+                };
+                apart.wait(key).await?;
+                let granted = moment();
+                apart.unlock(key).await?;
+                self.apart = Some(apart);
                 Ok(granted.to_string())
             }
             ["wait", "dlock", key] => {

@@ -1,5 +1,6 @@
 //! The floors: the raw drivers, doing the same statements.
 
+pub(crate) mod apart;
 pub(crate) mod lease;
 pub(crate) mod mysql;
 pub(crate) mod postgres;

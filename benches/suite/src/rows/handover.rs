@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::Effort;
 use crate::contenders;
 use crate::entry::{Entry, Target};
-use crate::floor::{Raw, raw};
+use crate::floor::{Raw, apart::Apart, raw};
 use crate::rounds::{Contender, interleave};
 use crate::server::Server;
 use crate::sqlx;
@@ -23,7 +23,11 @@ const TARGET: Target = Target::RatioAtMost(1.3);
 pub(super) const KEY: &str = "bench:hand-over";
 
 pub(crate) async fn run(server: &Arc<Server>, effort: Effort) -> Result<Vec<Entry>> {
-    let mut all = vec![by_raw(server).await?, by_dlock(server).await?];
+    let mut all = vec![
+        by_raw(server).await?,
+        by_dlock(server).await?,
+        by_raw_apart(server).await?,
+    ];
     all.extend(by_sqlx(server).await?);
     let slice = Duration::from_millis(4);
     let outcomes = interleave(&mut all, effort.rounds(41), slice).await?;
@@ -49,6 +53,29 @@ pub(super) async fn by_raw(server: &Arc<Server>) -> Result<Contender> {
             for _ in 0..count {
                 Raw::wait(&mut holder, KEY).await?;
                 worker.order(&format!("wait raw {KEY}")).await?;
+                queued(&server).await?;
+                let from = moment();
+                holder.unlock(KEY).await?;
+                times.push(since(from, &worker.answer().await?)?);
+            }
+            Ok(median(times) * count)
+        }
+    }))
+}
+
+/// What two threads cost that wake each other, on either side.
+async fn by_raw_apart(server: &Arc<Server>) -> Result<Contender> {
+    let worker = other(server).await?;
+    let holder = Arc::new(Apart::open(server.kind, server.url()).await?);
+    let server = server.clone();
+    Ok(Contender::new("raw, behind a thread", move |count| {
+        let (worker, holder, server) = (worker.clone(), holder.clone(), server.clone());
+        async move {
+            let mut worker = worker.lock().await;
+            let mut times = Vec::new();
+            for _ in 0..count {
+                holder.wait(KEY).await?;
+                worker.order(&format!("wait apart {KEY}")).await?;
                 queued(&server).await?;
                 let from = moment();
                 holder.unlock(KEY).await?;

@@ -152,6 +152,11 @@ impl Queue {
         if self.local { Ok(()) } else { self.io.check() }
     }
 
+    /// As [`check`](Self::check), of what was not looked at there: a forked child has no I/O thread to wait for.
+    fn check_to_wait(&self) -> Result<(), Error> {
+        if self.local { self.io.check() } else { Ok(()) }
+    }
+
     /// The lock's name as the server compares it.
     ///
     /// # Errors
@@ -211,8 +216,7 @@ impl Queue {
         if !matches!(request.patience, Patience::OneTry { .. }) {
             table.refuse_deadlock(request)?;
         }
-        // A forked child has no I/O thread to wait for.
-        self.io.check()?;
+        self.check_to_wait()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let Some(entry) = table.entries.get_mut(key) else {
@@ -287,7 +291,7 @@ impl Queue {
             self.watch_grant(id, request, &vitality);
             return Ok(Admission::Granted(Place::new(self, key, id), vitality));
         }
-        self.io.check()?;
+        self.check_to_wait()?;
         let (waiting, answer) = Waiting::new(caller, request);
         let deadline = waiting.patience.deadline();
         let errand = Errand::new(key.clone(), want, deadline);

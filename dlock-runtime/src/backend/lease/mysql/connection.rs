@@ -105,6 +105,9 @@ impl MySqlOpener {
             "MySQL"
         };
         // A lock wait is bounded by the shortest time that both servers have. Another level of isolation would lock gaps.
+        // A node that is behind would answer old: a lock that was given back elsewhere would be busy, one that was taken elsewhere
+        // free in a list, and a lease that was taken through another node lost at its renewal. (Writes wait for nothing: what
+        // they change by an old row fails when the cluster puts them in order.)
         let sync = if is_galera {
             ", SESSION wsrep_sync_wait = 1"
         } else {

@@ -399,9 +399,10 @@ fn l7_a_release_says_whether_somebody_waits() {
 #[test]
 fn l7_who_was_killed_keeps_nobody_waiting() {
     on_both_clocks(async |url, doubted| {
-        let store = match doubted {
-            true => open_doubted(&url).await,
-            false => open(&url).await,
+        let store = if doubted {
+            open_doubted(&url).await
+        } else {
+            open(&url).await
         };
         let settings = config(&url, "").lease_settings();
         crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, true).await;

@@ -173,6 +173,7 @@ impl Entry {
         timeout: Option<Timeout>,
         scheme: Option<KeyScheme>,
         fencing: Option<bool>,
+        terms: Terms,
     ) -> Entry {
         Entry {
             keys,
@@ -180,7 +181,7 @@ impl Entry {
             not_reentrant: false,
             timeout,
             scheme,
-            terms: Terms::default(),
+            terms,
             ttl: None,
             fencing,
             locker: Some(locker),

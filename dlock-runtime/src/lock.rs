@@ -1,12 +1,13 @@
 //! A lock that may be taken.
 
 use std::future::Future;
+use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::body::{self, Outcome, Run};
 use crate::entry::Entry;
-use crate::error::Error;
+use crate::error::{Error, unsupported};
 use crate::guard::Guard;
 use crate::key::{Key, KeyText, Mode};
 use crate::locker::Locker;
@@ -14,6 +15,7 @@ use crate::park::block_on;
 use crate::queue::Patience;
 use crate::scheme::KeyScheme;
 use crate::taking::{Manner, Taking};
+use crate::tenure::Terms;
 use crate::timeout::Timeout;
 
 /// A key of a [`Locker`], and how to take it. Made by [`Locker::lock`], or by [`Locker::lock_all`] for several keys.
@@ -28,6 +30,8 @@ pub struct Lock {
     timeout: Option<Timeout>,
     scheme: Option<KeyScheme>,
     fencing: Option<bool>,
+    /// Of bodies alone.
+    terms: Terms,
 }
 
 impl Lock {
@@ -43,6 +47,7 @@ impl Lock {
             timeout: None,
             scheme: None,
             fencing: None,
+            terms: Terms::default(),
         }
     }
 
@@ -75,6 +80,42 @@ impl Lock {
         self
     }
 
+    /// Keeps the lock at least this long, counted from when it was taken, for a body of [`run`](Self::run) or
+    /// [`run_blocking`](Self::run_blocking) that ends sooner: the call returns when its body has ended, and others get the lock
+    /// when the time is over. For jobs that several machines start at about the same time. Default: no longer than the body.
+    ///
+    /// A session lock is kept by this process: it is free when the process ends, and a shutdown waits for it. A lease is kept
+    /// in its row, whatever becomes of the process (`docs/leases.md`). A guard is kept by whoever has it: acquiring one is
+    /// [`Error::Unsupported`] then.
+    ///
+    /// ```
+    /// # fn report() {}
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = dlock_runtime::Config::from_dsn("memory:")?;
+    /// # let locker = dlock_runtime::Locker::connect_blocking(config)?;
+    /// use std::time::Duration;
+    ///
+    /// // Once, although the clocks of the machines that start it differ by some milliseconds.
+    /// let once = locker.lock("report").timeout(0).min_hold(Duration::from_millis(50));
+    /// once.run_blocking(report)?;
+    /// assert!(once.run_blocking(report).unwrap_err().is_busy());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn min_hold(mut self, min_hold: Duration) -> Lock {
+        self.terms.min_hold = Some(min_hold);
+        self
+    }
+
+    /// Takes the lock away from a body of [`run`](Self::run) or [`run_blocking`](Self::run_blocking) that lasts longer than
+    /// this, counted from when the lock was taken: a future is stopped, a closure learns of it from [`check`](crate::check), and
+    /// the call is [`Error::HoldExceeded`]. Default, and what zero means: no limit. With a guard, acquiring is
+    /// [`Error::Unsupported`]: nobody could stop whoever has it.
+    pub fn max_hold(mut self, max_hold: Duration) -> Lock {
+        self.terms.max_hold = Some(max_hold);
+        self
+    }
+
     /// Takes the lock in exclusive mode, the default.
     pub fn exclusive(mut self) -> Lock {
         self.mode = Mode::Exclusive;
@@ -97,8 +138,9 @@ impl Lock {
     /// - [`Error::WouldDeadlock`]: a locked body that this call belongs to holds the key or waits for it over others, or
     ///   a synchronous call would park the task, or the single-threaded runtime, that has to release it.
     /// - [`Error::Lost`]: of several keys, one that was taken was lost while another was waited for.
-    /// - [`Error::InvalidKey`], [`Error::Unsupported`], [`Error::ShutDown`], [`Error::RuntimeStopped`],
-    ///   [`Error::Forked`]: at once.
+    /// - [`Error::Unsupported`]: the server has no such locks; or the lock has a [`min_hold`](Self::min_hold) or
+    ///   [`max_hold`](Self::max_hold), which bodies have and guards have not.
+    /// - [`Error::InvalidKey`], [`Error::ShutDown`], [`Error::RuntimeStopped`], [`Error::Forked`]: at once.
     ///
     /// # Cancel safety
     ///
@@ -167,8 +209,7 @@ impl Lock {
                 // The connection was lost: a try opens it anew.
                 let one = Lock {
                     keys: smallvec![key.0],
-                    fencing: Some(false),
-                    ..self.clone()
+                    ..self.plain()
                 };
                 match one.exclusive().try_acquire().await? {
                     Some(guard) => guard.release().await.is_err(),
@@ -202,8 +243,7 @@ impl Lock {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn wait_free(&self) -> Result<(), Error> {
-        let plain = self.clone().fencing(false);
-        plain.acquire().await?.release().await
+        self.plain().acquire().await?.release().await
     }
 
     /// As [`wait_free`](Self::wait_free), for callers that are not async.
@@ -212,8 +252,7 @@ impl Lock {
     ///
     /// As [`wait_free`](Self::wait_free).
     pub fn wait_free_blocking(&self) -> Result<(), Error> {
-        let plain = self.clone().fencing(false);
-        plain.acquire_blocking()?.release_blocking()
+        self.plain().acquire_blocking()?.release_blocking()
     }
 
     /// Runs a future under the lock: takes it, polls the future, drops the future, releases.
@@ -224,8 +263,9 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Those of [`acquire`](Self::acquire), and the future has not run; or [`Error::Lost`], and the future was
-    /// stopped, or its result does not count because the lock was not held to the end.
+    /// Those of [`acquire`](Self::acquire), and the future has not run; or [`Error::Lost`], or
+    /// [`Error::HoldExceeded`] after [`max_hold`](Self::max_hold), and the future was stopped, or its result does not count
+    /// because the lock was not held to the end.
     ///
     /// # Cancel safety
     ///
@@ -238,8 +278,9 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], and its result, if it
-    /// ran at all, does not count because the lock was not held to the end.
+    /// Those of [`acquire`](Self::acquire), and the closure has not run; or [`Error::Lost`], or
+    /// [`Error::HoldExceeded`] after [`max_hold`](Self::max_hold), and its result, if it ran at all, does not count because
+    /// the lock was not held to the end.
     pub fn run_blocking<R>(&self, body: impl FnOnce() -> R) -> Result<R, Error> {
         body::call(self.entry(), body).into_result()
     }
@@ -258,10 +299,22 @@ impl Lock {
             self.timeout,
             self.scheme.clone(),
             self.fencing,
+            self.terms,
         )
     }
 
+    /// To be taken without running anything under it, only to give it back.
+    fn plain(&self) -> Lock {
+        Lock {
+            fencing: Some(false),
+            terms: Terms::default(),
+            ..self.clone()
+        }
+    }
+
+    /// How to take the lock for a guard.
     fn manner(&self, patience: Patience, name_holder: bool) -> Result<Manner, Error> {
+        self.check_guard()?;
         Ok(Manner {
             want: self.locker.want(self.mode, self.fencing)?,
             patience,
@@ -272,6 +325,22 @@ impl Lock {
             ttl: None,
             min_hold: None,
         })
+    }
+
+    /// Refuses what only bodies have: a guard would come without it, and nobody would notice.
+    fn check_guard(&self) -> Result<(), Error> {
+        let Terms {
+            min_hold, max_hold, ..
+        } = self.terms;
+        let what = match (min_hold, max_hold) {
+            (Some(min_hold), _) => format!("min_hold({min_hold:?}) with a guard"),
+            (_, Some(max_hold)) => format!("max_hold({max_hold:?}) with a guard"),
+            (None, None) => return Ok(()),
+        };
+        Err(unsupported(
+            what,
+            "leave it out: a guard lasts until it is released; or give the body to `run` or `run_blocking`",
+        ))
     }
 
     fn taking(&self, manner: Manner) -> Result<Taking, Error> {

@@ -1,5 +1,6 @@
 //! dlock behind poolers, in clusters, and when a standby takes over, on real ones.
 
+mod behind;
 mod galera;
 mod leases;
 mod pooler;

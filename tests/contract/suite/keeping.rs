@@ -1,10 +1,10 @@
-//! `min_hold` with leases: the row stays taken, and nobody waits for that.
+//! `min_hold`, with leases above all: the row stays taken, and nobody waits for that; and `max_hold` of a [`Lock`].
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dlock::{Error, Holder, Locker, db_locked};
+use dlock::{Error, Holder, Lock, Locker, db_locked};
 
 use crate::site::{SOON, Site, run, until};
 
@@ -209,4 +209,59 @@ pub(crate) fn b7_the_min_hold_of_a_nested_body_keeps_the_outer_lease(site: &Site
     outer(&locker, &site.key("k")).expect("held to the end");
     assert!(site.kept_for("k").is_some(), "the row stays");
     locker.kick_blocking(site.key("k")).expect("a kick");
+}
+
+pub(crate) fn a_lock_is_kept_for_the_min_hold_of_its_body(site: &Site) {
+    let locker = site.locker();
+    let body: fn(&Lock) -> Result<(), Error> = |lock| lock.run_blocking(|| ());
+    let future: fn(&Lock) -> Result<(), Error> = |lock| run(lock.run(async {}));
+    thread::scope(|scope| {
+        for (key, body) in [("body", body), ("future", future)] {
+            let lock = site.lock(&locker, key).timeout(SOON);
+            scope.spawn(move || {
+                let start = Instant::now();
+                body(&lock.clone().min_hold(KEPT)).expect("held to the end");
+                let returned = start.elapsed();
+                let guard = lock.acquire_blocking().expect("free");
+                let free = start.elapsed();
+                guard.release_blocking().expect("held to the end");
+                assert!(returned < KEPT, "kept waiting for {returned:?}");
+                assert!(free >= KEPT, "free after {free:?}");
+            });
+        }
+    });
+}
+
+pub(crate) fn a_body_loses_its_lock_at_the_max_hold_of_the_lock(site: &Site) {
+    let locker = site.locker();
+    let lock = site.lock(&locker, "k").max_hold(Duration::from_millis(300));
+    let stopped = run(lock.run(std::future::pending::<()>()));
+    assert!(
+        matches!(stopped, Err(Error::HoldExceeded(_))),
+        "{stopped:?}"
+    );
+    let told = lock.clone().timeout(SOON).run_blocking(|| {
+        until("the body is told", || dlock::check().is_err());
+    });
+    assert!(matches!(told, Err(Error::HoldExceeded(_))), "{told:?}");
+    let next = site.lock(&locker, "k").timeout(SOON).acquire_blocking();
+    next.expect("free").release_blocking().expect("held");
+}
+
+pub(crate) fn a_guard_has_no_min_hold_and_no_max_hold(site: &Site) {
+    let locker = site.locker();
+    let lock = || site.lock(&locker, "k").timeout(SOON);
+    for lock in [lock().min_hold(KEPT), lock().max_hold(KEPT)] {
+        let refused = [
+            lock.acquire_blocking().err(),
+            run(lock.acquire()).err(),
+            lock.try_acquire_blocking().err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, Some(Error::Unsupported(_))), "{error:?}");
+        }
+        // What takes no guard does not mind.
+        assert!(!lock.locked_blocking().expect("told"));
+        lock.wait_free_blocking().expect("free");
+    }
 }

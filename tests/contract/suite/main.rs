@@ -100,6 +100,9 @@ table::contract! {
         b7_a_kick_ends_what_is_only_kept: leases,
         b7_a_readers_row_keeps_writers_out_and_readers_not: leases,
         b7_the_min_hold_of_a_nested_body_keeps_the_outer_lease: leases,
+        a_lock_is_kept_for_the_min_hold_of_its_body: everywhere,
+        a_body_loses_its_lock_at_the_max_hold_of_the_lock: everywhere,
+        a_guard_has_no_min_hold_and_no_max_hold: everywhere,
     }
     shared {
         readers_hold_together: shared_mode,

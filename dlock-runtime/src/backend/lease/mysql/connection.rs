@@ -106,6 +106,9 @@ impl MySqlOpener {
             "MySQL"
         };
         // A lock wait is bounded by the shortest time that both servers have. Another level of isolation would lock gaps.
+        // A node that is behind would answer old: a lock that was given back elsewhere would be busy, one that was taken elsewhere
+        // free in a list, and a lease that was taken through another node lost at its renewal. (Writes wait for nothing: what
+        // they change by an old row fails when the cluster puts them in order.)
         let sync = if is_galera {
             ", SESSION wsrep_sync_wait = 1"
         } else {
@@ -139,13 +142,8 @@ impl MySqlOpener {
     /// Makes sure that the table is there and can be used.
     async fn ensure(&self, conn: &mut Conn) -> Result<(), InitError> {
         let (endpoint, table) = (&*self.endpoint.address, &self.table);
-        let look = format!(
-            "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, last_run \
-             FROM {} WHERE false",
-            table.quoted('`')
-        );
         for _ in 0..5 {
-            let Err(error) = conn.query_drop(&look).await else {
+            let Err(error) = self.look(conn).await else {
                 return Ok(());
             };
             match code(&error) {
@@ -204,6 +202,27 @@ impl MySqlOpener {
             &format!("the table {table} could not be made: others make and drop it"),
             "let an administrator run the SQL of dlock::lease::mysql_schema",
         ))
+    }
+}
+
+impl MySqlOpener {
+    /// Looks whether the table has its columns, and whether this user may read and write it: without, only the first lock
+    /// would tell. The writes are prepared alone: run, they would wait for whoever maintains the table.
+    async fn look(&self, conn: &mut Conn) -> Result<(), Error> {
+        let table = self.table.quoted('`');
+        let read = format!(
+            "SELECT namespace, name, token, owner, program, readers, waiters, acquired_at, expires_at, ttl, version, last_run \
+             FROM {table} WHERE false"
+        );
+        conn.query_drop(read).await?;
+        for write in [
+            format!("INSERT INTO {table} SELECT * FROM {table}"),
+            format!("UPDATE {table} SET version = version WHERE namespace = ''"),
+        ] {
+            let prepared = conn.prep(write).await?;
+            conn.close(prepared).await?;
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::time;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use super::connection::{connecting, describe, refused};
 use super::sql::create_table;
@@ -28,15 +29,11 @@ pub(super) async fn ensure(
     );
     for tries in 0..TRIES {
         let Err(error) = client.batch_execute(&look).await else {
-            return Ok(());
+            return may_write(client, table, endpoint).await;
         };
         let code = error.code().cloned();
         if code == Some(SqlState::INSUFFICIENT_PRIVILEGE) {
-            return Err(refused(
-                endpoint,
-                &format!("the table {table} may not be used: {}", describe(&error)),
-                &format!("GRANT SELECT, INSERT, UPDATE ON {table} to this user"),
-            ));
+            return Err(not_granted(table, endpoint, &describe(&error)));
         }
         if code == Some(SqlState::UNDEFINED_COLUMN) && describe(&error).contains("last_run") {
             // It is the last one that was looked for: the others are there.
@@ -93,4 +90,37 @@ pub(super) async fn ensure(
         &format!("the table {table} could not be made: others make and drop it"),
         "let an administrator run the SQL of dlock::lease::postgres_schema",
     ))
+}
+
+/// Makes sure that the user, who may read the table, may write too: without, only the first lock would tell. The catalogue is
+/// asked, since a write that changes nothing would wait for whoever maintains the table.
+async fn may_write(client: &Client, table: &TableName, endpoint: &str) -> Result<(), InitError> {
+    let asked =
+        "SELECT has_any_column_privilege($1, 'INSERT'), has_any_column_privilege($1, 'UPDATE')";
+    let rights = client
+        .query_typed(asked, &[(&table.quoted('"'), Type::TEXT)])
+        .await
+        .and_then(|rows| {
+            let read = |row: &Row| Ok([row.try_get::<_, bool>(0)?, row.try_get(1)?]);
+            rows.first().map(read).transpose()
+        })
+        .map_err(|error| connecting(endpoint, error))?;
+    let missing = match rights {
+        Some([false, _]) => "INSERT",
+        Some([_, false]) => "UPDATE",
+        _ => return Ok(()),
+    };
+    Err(not_granted(
+        table,
+        endpoint,
+        &format!("this user has no right to {missing}"),
+    ))
+}
+
+fn not_granted(table: &TableName, endpoint: &str, why: &str) -> InitError {
+    refused(
+        endpoint,
+        &format!("the table {table} may not be used: {why}"),
+        &format!("GRANT SELECT, INSERT, UPDATE ON {table} to this user, and USAGE on its schema"),
+    )
 }

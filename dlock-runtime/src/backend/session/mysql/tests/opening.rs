@@ -91,9 +91,8 @@ fn s1_a_setting_that_the_session_does_not_have_is_unsafe() {
                 ..tls::Settings::default()
             };
             let endpoint = MySqlEndpoint::new(opts, place, plain);
-            let error = match MySqlDriver::new(endpoint, settings()).connect().await {
-                Ok(_) => panic!("{server:?} {sent}: the session was opened"),
-                Err(error) => error,
+            let Err(error) = MySqlDriver::new(endpoint, settings()).connect().await else {
+                panic!("{server:?} {sent}: the session was opened")
             };
             let ConnectError::Unsafe { reason: told, .. } = &error else {
                 panic!("{server:?} {sent}: {error:?}")

@@ -75,6 +75,9 @@ pub struct Holder {
     pub session: Option<i64>,
     /// Whether this very process holds it.
     pub this_process: bool,
+    /// Whether this process has lost it: the guard or the body is told and has not let go of it yet, and until then nobody else of
+    /// the process gets it. Others may hold it already; the server was not asked. Known of this process's own locks.
+    pub lost: bool,
     /// How long it has been held: known of this process's own locks. Readers who hold it together count from the first.
     pub held_for: Option<Duration>,
     /// How long the lock stays taken although its body has ended, for its `min_hold`: nobody runs under it. `None` while somebody
@@ -367,6 +370,9 @@ impl fmt::Display for Holder {
         }
         if let Some(held) = self.held_for {
             write!(f, " for {:?}", Milliseconds(held))?;
+        }
+        if self.lost {
+            f.write_str(", lost meanwhile and not given back yet")?;
         }
         if let Some(kept) = self.kept_for {
             write!(f, ", kept for {:?} more by min_hold", Milliseconds(kept))?;

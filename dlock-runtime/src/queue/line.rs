@@ -299,11 +299,13 @@ impl Entry {
 
     /// The refusal while this process has the lock.
     pub(super) fn held_here(&self) -> Refusal {
+        let (since, lost) = match &self.state {
+            State::Held { since, hold, .. } => (Some(*since), !hold.vitality.stands_quietly()),
+            State::Taking(_) | State::GivingBack => (None, false),
+        };
         Refusal::HeldHere {
-            since: match &self.state {
-                State::Held { since, .. } => Some(*since),
-                State::Taking(_) | State::GivingBack => None,
-            },
+            since,
+            lost,
             waiting: self.line.len(),
         }
     }

@@ -23,6 +23,8 @@ const NOT_COUNTED: &str = "the lock was granted, and given back since its fencin
 pub(super) enum Refusal {
     HeldHere {
         since: Option<Instant>,
+        /// Nothing vouches for it any more, and whoever had it has not let go of it.
+        lost: bool,
         /// How many are in line.
         waiting: usize,
     },
@@ -141,6 +143,7 @@ impl Queue {
         drop(table);
         let refusal = refusal.unwrap_or(Refusal::HeldHere {
             since: None,
+            lost: false,
             waiting: 0,
         });
         for waiting in refused {
@@ -153,10 +156,12 @@ impl Queue {
         let (ask, asked_now) = match refusal {
             Refusal::HeldHere {
                 since,
+                lost,
                 waiting: line,
             } => {
                 let here = Holder {
                     this_process: true,
+                    lost,
                     held_for: since.map(|since| since.elapsed()),
                     waiting: u64::try_from(line).ok(),
                     ..Holder::default()

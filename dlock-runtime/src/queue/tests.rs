@@ -277,6 +277,38 @@ fn whoever_waited_for_others_is_told_busy_also_when_the_next_errand_is_new() {
     assert!(matches!(block_on(second), Err(Error::Busy(_))));
 }
 
+/// No server is asked for it: it may be out of reach.
+#[test]
+fn busy_says_when_this_process_has_lost_the_lock() {
+    let free = |_| std::future::ready(Taken::Held(hold(None, &Arc::default()))).boxed();
+    let (queue, _) = queue(io(), Box::new(free));
+    let (place, vitality) = granted(&queue);
+    for lost in [false, true] {
+        if lost {
+            vitality.lose("cut off");
+        }
+        let answer_by = Instant::now() + Duration::from_secs(5);
+        for patience in [
+            Patience::OneTry { answer_by },
+            until(Duration::from_millis(20)),
+        ] {
+            let error = match ask(&queue, Mode::Exclusive, patience) {
+                Ok(Admission::Waiting(acquire)) => block_on(acquire).err(),
+                Ok(Admission::Granted(..)) => None,
+                Err(error) => Some(error),
+            };
+            let Some(Error::Busy(busy)) = &error else {
+                panic!("busy, not: {error:?}");
+            };
+            let holder = busy.holder.as_ref().expect("this very process");
+            assert_eq!((holder.this_process, holder.lost), (true, lost));
+            let message = holder.to_string();
+            assert_eq!(message.contains("lost meanwhile"), lost, "{message}");
+        }
+    }
+    drop(place);
+}
+
 fn granted(queue: &Arc<Queue>) -> (Place, Arc<Vitality>) {
     match ask(queue, Mode::Exclusive, Patience::Forever) {
         Ok(Admission::Waiting(acquire)) => {

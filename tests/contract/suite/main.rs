@@ -211,8 +211,9 @@ table::contract! {
         what_a_scheme_cannot_express_is_refused_by_its_rule: sessions,
     }
     shutdown {
-        shutdown_sends_the_waiters_away: everywhere,
+        b6_shutdown_sends_the_waiters_away: everywhere,
         b6_shutdown_waits_for_the_holders: everywhere,
+        b6_shutdown_waits_for_releases_that_nobody_awaits: everywhere,
         s7_shutdown_cuts_who_holds_for_too_long: everywhere,
         shutdown_can_be_repeated: everywhere,
     }

@@ -24,7 +24,7 @@ fn nothing_is_connected(site: &Site, lockers: usize) {
     }
 }
 
-pub(crate) fn shutdown_sends_the_waiters_away(site: &Site) {
+pub(crate) fn b6_shutdown_sends_the_waiters_away(site: &Site) {
     let (holder, locker) = (site.locker(), site.locker());
     let guard = site.lock(&holder, "wait").acquire_blocking().unwrap();
     run(async {
@@ -34,7 +34,10 @@ pub(crate) fn shutdown_sends_the_waiters_away(site: &Site) {
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         site.until_waiting(1);
-        let report = locker.shutdown(SOON).await;
+        // Whoever waited is gone from the server, too: nothing is left that the patience could be for.
+        let shutdown = locker.shutdown(10 * SOON);
+        let report = tokio::time::timeout(SOON, shutdown).await;
+        let report = report.expect("nothing is held");
         assert_eq!(report.cut, 0);
         is_shut_down(first.await);
         is_shut_down(second.await);
@@ -83,6 +86,18 @@ pub(crate) fn s7_shutdown_cuts_who_holds_for_too_long(site: &Site) {
     assert!(guard.release_blocking().is_err_and(|error| error.is_lost()));
     let lock = site.lock(&other, "stuck").timeout(SOON);
     drop(lock.acquire_blocking().expect("free"));
+}
+
+/// The release is answered before the connections are closed: nothing else frees the row of a lease.
+pub(crate) fn b6_shutdown_waits_for_releases_that_nobody_awaits(site: &Site) {
+    let other = site.locker();
+    for _ in 0..10 {
+        let locker = site.locker();
+        drop(site.lock(&locker, "dropped").acquire_blocking().unwrap());
+        assert_eq!(locker.shutdown_blocking(SOON).cut, 0);
+        let tried = site.lock(&other, "dropped").try_acquire_blocking();
+        assert!(tried.unwrap().is_some(), "free after the shutdown");
+    }
 }
 
 pub(crate) fn shutdown_can_be_repeated(site: &Site) {

@@ -33,6 +33,7 @@ pub(super) async fn of(
         client,
         session: i64::try_from(id).ok(),
         this_process: i64::try_from(id).is_ok_and(|id| own.contains(&id)),
+        lost: false,
         held_for: None,
         connected_for: None,
         waiting,

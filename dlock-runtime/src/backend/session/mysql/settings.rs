@@ -69,14 +69,16 @@ pub(super) async fn apply(
     let sentinel = format!("{SENTINEL}{:032x}", fastrand::u128(..));
     let row: Row = conn
         .query_first(format!(
-            "SELECT {facts}, @@SESSION.wait_timeout, @@SESSION.{statement_limit} = 0, GET_LOCK('{sentinel}', 0)"
+            "SELECT {facts}, @@SESSION.wait_timeout, @@SESSION.{statement_limit} = 0, \
+             @@SESSION.autocommit = 1, GET_LOCK('{sentinel}', 0)"
         ))
         .await
         .map_err(refused)?
         .ok_or_else(|| refusal("no row for the settings of the session".to_owned()))?;
     let wait_timeout: u64 = get(&row, 3)?;
     let unlimited: i64 = get(&row, 4)?;
-    let held: i64 = get(&row, 5)?;
+    let autocommit: i64 = get(&row, 5)?;
+    let held: i64 = get(&row, 6)?;
     if wait_timeout != limit {
         return Err(refusal(format!(
             "wait_timeout stayed {wait_timeout} s when set to {limit} s"
@@ -86,6 +88,12 @@ pub(super) async fn apply(
         return Err(refusal(format!(
             "the server kept a limit on our session: {statement_limit} cannot be set to 0"
         )));
+    }
+    if autocommit != 1 {
+        return Err(refusal(
+            "autocommit stayed off when set to 1: our session would keep a transaction open"
+                .to_owned(),
+        ));
     }
     if held != 1 {
         return Err(refusal(

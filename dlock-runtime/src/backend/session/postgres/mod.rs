@@ -516,6 +516,7 @@ impl Session for PostgresSession {
                 client: row.try_get(2)?,
                 session,
                 this_process: session.is_some_and(|session| own.contains(&session)),
+                lost: false,
                 held_for: None,
                 connected_for: connected
                     .and_then(|microseconds| u64::try_from(microseconds).ok())

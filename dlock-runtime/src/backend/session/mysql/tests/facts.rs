@@ -1,9 +1,10 @@
 //! What the heartbeat notices, and the facts about the servers that the locks rely on.
 
+use mysql_async::OptsBuilder;
 use mysql_async::prelude::Queryable;
 
 use super::{LIMIT, assert_gone, fresh_key, on_both, one};
-use crate::backend::session::driver::{DriverError, Session};
+use crate::backend::session::driver::{Driver, DriverError, Session};
 use crate::backend::session::mysql::settings::Flavor;
 use crate::key::{Mode, ServerKey};
 
@@ -81,17 +82,31 @@ fn an_interruption_through_another_server_is_refused() {
     });
 }
 
+/// Also where the server, or the program's own settings, begin sessions with others.
 #[test]
 fn s1_the_settings_are_on_the_session() {
     on_both(|server| async move {
-        let session = server.session().await;
-        let wait_timeout: u64 = one(&session, "SELECT @@SESSION.wait_timeout").await;
-        assert_eq!(wait_timeout, LIMIT.as_secs());
-        let unlimited = match server.flavor {
-            Flavor::MySql => "SELECT @@SESSION.max_execution_time = 0",
-            Flavor::MariaDb => "SELECT @@SESSION.max_statement_time = 0",
+        let statement_limit = match server.flavor {
+            Flavor::MySql => "max_execution_time",
+            Flavor::MariaDb => "max_statement_time",
         };
-        assert_eq!(one::<i64>(&session, unlimited).await, 1);
+        let others = format!(
+            "SET SESSION wait_timeout = 1000, SESSION {statement_limit} = 1000, SESSION autocommit = 0"
+        );
+        let mut driver = server.driver();
+        driver.endpoint.opts = OptsBuilder::from_opts(driver.endpoint.opts)
+            .setup(vec![others])
+            .into();
+        let session = driver.connect().await.unwrap();
+        for (setting, value) in [
+            ("wait_timeout", LIMIT.as_secs()),
+            (statement_limit, 0),
+            ("autocommit", 1),
+        ] {
+            let sql = format!("SELECT CAST(@@SESSION.{setting} AS UNSIGNED)");
+            let found: u64 = one(&session, &sql).await;
+            assert_eq!(found, value, "{server:?} {setting}");
+        }
     });
 }
 
@@ -101,9 +116,7 @@ fn s1_a_silent_session_is_ended_by_the_server_and_the_next_statement_says_so() {
     on_both(|server| async move {
         let mut driver = server.driver();
         driver.settings.limit = std::time::Duration::from_secs(1);
-        let silent = crate::backend::session::driver::Driver::connect(&driver)
-            .await
-            .unwrap();
+        let silent = driver.connect().await.unwrap();
         let (other, key) = (server.session().await, fresh_key());
         assert!(silent.try_lock(&key, Mode::Exclusive).await.unwrap());
         let wait = other

@@ -1,5 +1,8 @@
 //! Sessions that cannot be opened: which of the reasons it is.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mysql_async::OptsBuilder;
@@ -8,6 +11,8 @@ use mysql_async::prelude::Queryable;
 use super::{MySqlDriver, SERVERS, Server, SessionSettings, on_both, one, settings};
 use crate::backend::session::driver::{ConnectError, Driver, Session};
 use crate::backend::session::mysql::settings::Flavor;
+use crate::endpoint::{MySqlEndpoint, MySqlPlace};
+use crate::tls;
 
 async fn refused(
     server: Server,
@@ -48,6 +53,87 @@ fn the_server_says_what_it_is() {
         );
         assert!(version.starts_with(number), "{version}");
     });
+}
+
+/// As behind a pooler that changes settings, each of them alone.
+#[test]
+fn s1_a_setting_that_the_session_does_not_have_is_unsafe() {
+    on_both(|server| async move {
+        let statement_limit = match server.flavor {
+            Flavor::MySql => "SESSION max_execution_time",
+            Flavor::MariaDb => "SESSION max_statement_time",
+        };
+        let limited = format!("{statement_limit} = 0");
+        let still_limited = format!("{statement_limit}=999");
+        for (sent, arrives, reason) in [
+            (
+                "SESSION wait_timeout = 30",
+                "SESSION wait_timeout = 31",
+                "wait_timeout stayed 31 s when set to 30 s",
+            ),
+            (&*limited, &*still_limited, "cannot be set to 0"),
+            (
+                "SESSION autocommit = 1",
+                "SESSION autocommit = 0",
+                "autocommit stayed off",
+            ),
+            // A function that answers with 0.
+            ("GET_LOCK(", "LOCATE  (", "random name"),
+        ] {
+            let port = rewriting(server, sent, arrives);
+            let place = MySqlPlace::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port,
+            };
+            let opts = OptsBuilder::from_opts(server.endpoint().opts).socket(None::<String>);
+            let plain = tls::Settings {
+                mode: tls::Mode::Disable,
+                ..tls::Settings::default()
+            };
+            let endpoint = MySqlEndpoint::new(opts, place, plain);
+            let Err(error) = MySqlDriver::new(endpoint, settings()).connect().await else {
+                panic!("{server:?} {sent}: the session was opened")
+            };
+            let ConnectError::Unsafe { reason: told, .. } = &error else {
+                panic!("{server:?} {sent}: {error:?}")
+            };
+            assert!(told.contains(reason), "{server:?} {sent}: {told}");
+        }
+    });
+}
+
+/// A port that leads one connection to the server, on which some words of the client arrive as others of the same length.
+fn rewriting(server: Server, sent: &str, arrives: &str) -> u16 {
+    assert_eq!(sent.len(), arrives.len(), "packets keep their length");
+    let (sent, arrives) = (sent.to_owned(), arrives.to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let opts = server.endpoint().opts;
+    let upstream = (opts.ip_or_hostname().to_owned(), opts.tcp_port());
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(upstream).unwrap();
+        let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut answers, &mut back);
+            let _ = back.shutdown(Shutdown::Both);
+        });
+        let mut packet = [0; 1 << 14];
+        while let Ok(length @ 1..) = client.read(&mut packet) {
+            let packet = &mut packet[..length];
+            let found = packet
+                .windows(sent.len())
+                .position(|words| words == sent.as_bytes());
+            if let Some(at) = found {
+                packet[at..at + sent.len()].copy_from_slice(arrives.as_bytes());
+            }
+            if server.write_all(packet).is_err() {
+                break;
+            }
+        }
+        let _ = server.shutdown(Shutdown::Both);
+    });
+    port
 }
 
 #[test]
@@ -115,7 +201,7 @@ fn a_full_account_has_too_many_connections() {
 
 #[test]
 fn a_port_without_a_server_is_unreachable() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     on_both(|server| async move {
@@ -130,7 +216,7 @@ fn a_port_without_a_server_is_unreachable() {
 
 #[test]
 fn a_server_that_never_answers_is_unreachable_after_the_time_out() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let connect_timeout = Duration::from_millis(100);
     on_both(|server| async move {

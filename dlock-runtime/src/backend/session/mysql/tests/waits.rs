@@ -1,13 +1,16 @@
 //! Waits for a named lock: how they end, and what they leave behind.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{Either, join, select};
+use futures_util::FutureExt;
+use futures_util::future::{Either, join, join3, select};
+use mysql_async::prelude::Queryable;
 
 use super::{LONG, Server, assert_gone, fresh_key, is_waiting, on_both, state, until_waiting};
 use crate::backend::session::driver::{DriverError, Session, Wait};
-use crate::backend::session::mysql::errors;
 use crate::backend::session::mysql::settings::Flavor;
+use crate::backend::session::mysql::{errors, name};
 use crate::key::Mode;
 
 #[test]
@@ -148,6 +151,82 @@ fn s4_a_wait_tells_the_truth_when_release_and_kill_coincide() {
             assert!(holder.unlock(&key, Mode::Exclusive).await.unwrap());
         }
     });
+}
+
+/// What ends a wait before its time.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Kill,
+    StatementLimit,
+}
+
+/// Another statement of the same session stands in line behind the wait, and so comes before the look: it gets the lock,
+/// as the wait itself may in the moment of its end.
+#[test]
+fn s4_a_wait_that_ended_early_is_granted_when_the_session_holds_the_lock() {
+    on_both(|server| async move {
+        for cause in [Cause::Kill, Cause::StatementLimit] {
+            assert_eq!(
+                ended_early(server, cause, true).await,
+                Wait::Granted,
+                "{server:?} {cause:?}"
+            );
+            let nothing = match (cause, server.flavor) {
+                (Cause::StatementLimit, Flavor::MySql) => Wait::TimedOut,
+                // MariaDB ends a wait in the same way for both.
+                _ => Wait::Interrupted,
+            };
+            assert_eq!(
+                ended_early(server, cause, false).await,
+                nothing,
+                "{server:?} {cause:?}"
+            );
+        }
+    });
+}
+
+/// How a wait ends that was ended early, when its session then has the lock or has not.
+async fn ended_early(server: Server, cause: Cause, is_granted: bool) -> Wait {
+    let (b, key) = (server.session().await, fresh_key());
+    let a = Arc::new(server.session().await);
+    assert!(a.try_lock(&key, Mode::Exclusive).await.unwrap());
+    let limit = match server.flavor {
+        Flavor::MySql => "SET SESSION max_execution_time = ",
+        Flavor::MariaDb => "SET SESSION max_statement_time = 0.",
+    };
+    if let Cause::StatementLimit = cause {
+        let limit = format!("{limit}300");
+        b.slot
+            .run(move |conn| conn.query_drop(limit))
+            .await
+            .unwrap();
+    }
+    let (holder, held, unlimited) = (Arc::clone(&a), key.clone(), format!("{limit}0"));
+    let behind = b.slot.run(move |conn| {
+        let statements = async move {
+            conn.query_drop(unlimited).await?;
+            if is_granted {
+                assert!(holder.unlock(&held, Mode::Exclusive).await.unwrap());
+                let name = name(&held, Mode::Exclusive).unwrap();
+                let granted: Option<i64> =
+                    conn.exec_first("SELECT GET_LOCK(?, 0)", (name,)).await?;
+                assert_eq!(granted, Some(1));
+            }
+            Ok(())
+        };
+        statements.boxed()
+    });
+    let end = async {
+        if let Cause::Kill = cause {
+            until_waiting(&a, b.facts.id).await;
+            b.interrupt(&a).await.unwrap();
+        }
+    };
+    let wait = b.wait_lock(&key, Mode::Exclusive, LONG);
+    // In this order: the wait has its turn when the statement behind it asks for one.
+    let (wait, behind, ()) = join3(wait, behind, end).await;
+    behind.unwrap();
+    wait.unwrap()
 }
 
 /// The first kill ends the wait, the second comes while the session asks whether it holds the lock.

@@ -94,7 +94,7 @@ pub use dlock_runtime::{
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub use dlock_runtime::lease;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use dlock_runtime::{fencing, own};
+pub use dlock_runtime::{fencing, key_table, own};
 
 #[doc(hidden)]
 pub use dlock_runtime::__private;

@@ -2,6 +2,7 @@
 
 mod enabled;
 mod fencing;
+mod key_table;
 mod lease;
 mod program;
 mod status;
@@ -57,6 +58,7 @@ pub struct Config {
     key_scheme: KeyScheme,
     fencing: bool,
     fencing_table: Option<String>,
+    key_table: Option<String>,
     lease: LeaseOptions,
     enabled: bool,
 }
@@ -87,6 +89,7 @@ impl Config {
             key_scheme,
             fencing,
             fencing_table,
+            key_table,
             lease,
             status_file,
         } = options;
@@ -111,6 +114,7 @@ impl Config {
             key_scheme: key_scheme.unwrap_or_default(),
             fencing: fencing.unwrap_or(false),
             fencing_table,
+            key_table,
             lease,
             enabled: true,
         })
@@ -432,6 +436,7 @@ impl Config {
             ));
         }
         self.check_fencing()?;
+        self.check_key_table()?;
         self.check_lease()?;
         if self.is_lease() {
             // A socket that is given up frees no lease.
@@ -488,6 +493,7 @@ impl fmt::Debug for Config {
             .field("key_scheme", &self.key_scheme)
             .field("fencing", &self.fencing)
             .field("fencing_table", &self.fencing_table)
+            .field("key_table", &self.key_table)
             .field("lease", &self.lease)
             .field("status_file", &self.status_file)
             .field("enabled", &self.enabled)

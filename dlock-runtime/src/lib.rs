@@ -23,6 +23,8 @@ mod hazard;
 mod hold;
 mod io;
 mod key;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod key_table;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub mod lease;
 mod listing;

@@ -17,7 +17,8 @@ pub struct LockInfo {
     /// How the lock is kept.
     pub strategy: Strategy,
     /// The key, as a program wrote it. Rows of leases and memory know it. A server that keeps session locks knows a number,
-    /// or a name: there it is known of the keys that this locker holds or waits for at the time.
+    /// or a name: there it is known of the keys that this locker holds or waits for at the time, and with
+    /// [`Config::key_table`](crate::Config::key_table) of those that programs with the same table have taken.
     pub key: Option<Arc<str>>,
     /// The lock's name on the server: the number of an advisory lock, two with a comma in between, the name of a named lock,
     /// or the key.

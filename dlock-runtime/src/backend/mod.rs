@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::error::{Holder, Source, Unsupported};
 use crate::hold::Vitality;
-use crate::key::{Key, Mode, ServerKey};
+use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 
@@ -84,6 +84,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
         let untold = Untold::Unsupported(unsupported);
         Box::pin(std::future::ready(Err(NotKicked::Untold(untold))))
     }
+
+    /// The server has granted the lock to this process, under a key with this text. On the I/O thread, and only a note.
+    fn granted(&self, _key: &ServerKey, _text: &KeyText) {}
 
     /// How many connections are open. None where there are none to have.
     fn connections(&self) -> Connections {

@@ -95,6 +95,7 @@ mod session {
             application_name: config.program_name().into(),
             allowed: config.get_allowed().clone(),
             fencing_table: config.get_fencing_table(),
+            key_table: config.get_key_table(),
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) key_scheme: Option<KeyScheme>,
     pub(crate) fencing: Option<bool>,
     pub(crate) fencing_table: Option<String>,
+    pub(crate) key_table: Option<String>,
     pub(crate) lease: LeaseOptions,
     pub(crate) status_file: Option<String>,
 }
@@ -50,6 +51,7 @@ impl Options {
         "status_file",
         "fencing",
         "fencing_table",
+        "key_table",
     ];
 
     /// The options that leases take besides, for messages.
@@ -85,6 +87,7 @@ impl Options {
             allow: query.take_as(&["allow"], &hazards(), Hazards::parse)?,
             key_scheme: query.take_as(&["key_scheme"], &schemes(), KeyScheme::parse)?,
             fencing_table: query.take_as(&["fencing_table"], TABLE_RULE, table)?,
+            key_table: query.take_as(&["key_table"], TABLE_RULE, table)?,
             ..Options::of_memory(query)?
         };
         lease::check(&options)?;

@@ -108,7 +108,7 @@ fn dlocks_own_options_are_read() {
     let query = "timeout=500ms&namespace=a%2Fb%20%F0%9F%94%92&connect_timeout=2.5&limit=1m&heartbeat=3s\
                  &max_waiters=3&max_held=500&application_name=my+app&hand_over=0&hand_over_time=5ms&strategy=session\
                  &allow=standby,no-exclusion&key_scheme=with-advisory-lock:a&fencing=true&fencing_table=app.fences\
-                 &status_file=%2Frun%2Fmy%20app.json";
+                 &key_table=app.keys&status_file=%2Frun%2Fmy%20app.json";
     let expected = Options {
         timeout: Some(Timeout::from(Duration::from_millis(500))),
         namespace: Some("a/b 🔒".to_owned()),
@@ -124,6 +124,7 @@ fn dlocks_own_options_are_read() {
         key_scheme: Some(KeyScheme::with_advisory_lock("a")),
         fencing: Some(true),
         fencing_table: Some("app.fences".to_owned()),
+        key_table: Some("app.keys".to_owned()),
         lease: LeaseOptions {
             strategy: Some(Strategy::Session),
             ..LeaseOptions::default()

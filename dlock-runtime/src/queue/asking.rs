@@ -9,6 +9,7 @@ use tokio::time;
 use super::Queue;
 use super::line::State;
 use crate::backend::{NotKicked, Untold, Warrant};
+use crate::capabilities::Strategy;
 use crate::error::{Error, HoldsMore, Refused, Source, Unavailable, Unsupported};
 use crate::key::ServerKey;
 use crate::listing::{LockInfo, Party};
@@ -129,7 +130,8 @@ impl Queue {
             let Some(entry) = table.entries.get(&lock.server_key) else {
                 continue;
             };
-            if lock.key.is_none() {
+            // What this process says itself counts for more than what somebody has noted.
+            if lock.key.is_none() || lock.strategy == Strategy::Session {
                 lock.key = Some(entry.text.to_shared());
             }
             lock.waiting_here = entry.line.len();

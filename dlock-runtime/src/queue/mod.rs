@@ -340,12 +340,15 @@ impl Queue {
     /// Hands out what an errand brought home.
     fn taken(self: &Arc<Self>, errand: &Errand, taken: Taken) {
         let table = self.table();
-        if !table.entries.contains_key(&errand.key) {
+        let Some(entry) = table.entries.get(&errand.key) else {
             return;
-        }
+        };
         match taken {
             Taken::Held(hold) => {
+                let text = entry.text.clone();
                 self.hand_out(table, &errand.key, errand.want, hold, Stretch::begin());
+                // Behind the callers, who wait for nothing that is only told.
+                self.backend.granted(&errand.key, &text);
             }
             Taken::CalledOff => self.advance(table, &errand.key),
             Taken::Refused {

@@ -24,6 +24,7 @@ mod exclusion;
 mod fencing;
 mod global;
 mod keeping;
+mod key_table;
 mod keys;
 mod kicking;
 mod leasing;
@@ -196,6 +197,10 @@ table::contract! {
         readers_are_listed_together: shared_mode,
         sentinels_are_not_listed: sessions,
         named_locks_are_listed_only_with_the_instrument: own_named_locks,
+    }
+    key_table {
+        lists_show_the_keys_of_other_programs: own_sessions,
+        a_locked_table_of_keys_delays_nobody: own_sessions,
     }
     kicking {
         b4_a_kicked_holder_is_told_and_others_get_in: servers,

@@ -1,5 +1,6 @@
 //! What `docs/grants.md` says an account needs: accounts with that and nothing more.
 
+mod of_keys;
 mod of_leases;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use dlock::{Busy, Config, Error, Holder, InitError, Locker};
 use xtask::servers::{DATABASE, Kind, Server};
 
+use of_keys::key_table;
 use of_leases::leases;
 
 use crate::place::{SOON, admin, connect, create_account, dsn, on_every_server, until, waiters};
@@ -16,6 +18,7 @@ on_every_server! {
     the_holder_is_named_as_far_as_the_account_may_see => the_holder;
     a_list_and_a_kick_need_what_the_page_says => list_and_kick;
     fencing_tokens_need_a_table_and_say_so => fencing_tokens;
+    the_table_of_keys_needs_two_rights_and_says_so => key_table;
     leases_need_a_table_and_three_rights_in_it => leases;
 }
 

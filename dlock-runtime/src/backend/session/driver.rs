@@ -30,6 +30,8 @@ pub(crate) struct SessionSettings {
     pub(crate) allowed: Hazards,
     /// Where fencing tokens are counted.
     pub(crate) fencing_table: TableName,
+    /// Where the texts of keys are noted, if anywhere.
+    pub(crate) key_table: Option<TableName>,
 }
 
 /// Opens sessions on one server.
@@ -54,6 +56,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Host and port, or the path of the socket: for messages, without user and password.
     fn endpoint(&self) -> &str;
+
+    /// The table that the texts of keys are noted in, if there is one.
+    fn key_table(&self) -> Option<KeyTable>;
 }
 
 /// One connection to the server.
@@ -151,6 +156,17 @@ pub(crate) trait Session: Send + Sync + 'static {
         own: &[i64],
     ) -> impl Future<Output = Result<Listed, DriverError>> + Send;
 
+    /// Notes the texts of keys under the names of their locks, sorted by name, and makes the table where it is missing. What is
+    /// noted of a name already stays. No texts: only whether it may note any. For a session that waits for nothing; waits for
+    /// whoever has locked the table about a second. `false`: somebody still has, and nothing was noted.
+    fn note_keys(&self, keys: &[Noted]) -> impl Future<Output = Result<bool, DriverError>> + Send;
+
+    /// What is noted of the names. Waits for whoever has locked the table as [`note_keys`](Self::note_keys) does.
+    fn noted_keys(
+        &self,
+        names: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<Noted>, DriverError>> + Send;
+
     /// Ends another session of the server, if it still holds the lock: asked with the same statement, or with the one before.
     /// `false`: it does not, or has ended already.
     fn kill(
@@ -192,6 +208,25 @@ pub(crate) enum Listed {
     Untold {
         remedy: String,
     },
+}
+
+/// The table of keys, for whoever has to be told about it.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyTable {
+    pub(crate) name: String,
+    /// What makes it one that can be written.
+    pub(crate) remedy: String,
+    /// How long a connection may take to open.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// A key as the table of keys has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Noted {
+    /// The lock's name on the server.
+    pub(crate) name: Arc<str>,
+    /// The key's text.
+    pub(crate) text: Arc<str>,
 }
 
 /// The answers to a batch.

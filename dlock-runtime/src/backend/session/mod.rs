@@ -4,7 +4,8 @@
 //! them. Only when a try fails and somebody is willing to wait does a *waiter*, a connection of its own, wait in
 //! the server's queue; what it is granted it holds, and no longer counts as a waiter. A session that holds never
 //! waits. At the start, the first two connections prove that they exclude each other. A lock with a fencing token is
-//! held by a connection of its own from the beginning, which counts the token (`take/fenced`).
+//! held by a connection of its own from the beginning, which counts the token (`take/fenced`). Where there is a table for them, the
+//! texts of keys are written a moment after the grant, for the readers of lists (`names`).
 
 mod batch;
 pub(crate) mod driver;
@@ -15,6 +16,7 @@ mod kick;
 mod live;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
+mod names;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod proof;
@@ -37,13 +39,14 @@ use crate::capabilities::{Capabilities, Strategy};
 use crate::error::{Holder, Unsupported};
 use crate::hazard::{Hazard, Hazards};
 use crate::hold::Vitality;
-use crate::key::{Key, Mode, ServerKey};
+use crate::key::{Key, KeyText, Mode, ServerKey};
 use crate::listing::{LockInfo, Party};
 use crate::scheme::KeyScheme;
 use driver::{ConnectError, Driver, DriverError, Session};
 use held::{Held, Room};
 use keeper::Keeper;
 use live::Live;
+use names::Names;
 use proof::Fresh;
 use waiters::{Permit, Waiters};
 
@@ -87,6 +90,8 @@ pub(crate) struct SessionLocks<D: Driver> {
     waiters: Arc<Waiters<D>>,
     capabilities: Capabilities,
     held: Arc<Held>,
+    /// The table of keys, where there is one.
+    names: Option<Arc<Names<D>>>,
 }
 
 impl<D: Driver> SessionLocks<D> {
@@ -101,6 +106,12 @@ impl<D: Driver> SessionLocks<D> {
         // Given up from here on, it ends.
         let kept = Fresh::from(first.clone());
         let proof = proof::prove(&*driver, limits, allowed, &first).await?;
+        let key_table = driver.key_table();
+        if let Some(table) = &key_table {
+            // The first holds nothing yet that somebody who has locked the table could keep from its heartbeats.
+            let second = proof.second.as_ref().and_then(Fresh::get);
+            names::prove(second.unwrap_or(&first), table).await?;
+        }
         let capabilities = capabilities(&*driver, limits, allowed, first.session(), proof.found);
         let held = Held::new(limits.max_held, first.session().capacity());
         let waiters = Waiters::new(driver.clone(), limits, first.session().identity());
@@ -115,6 +126,7 @@ impl<D: Driver> SessionLocks<D> {
             waiters.clone(),
             first,
         );
+        let names = key_table.map(|table| Names::new(waiters.clone(), table.connect_timeout));
         Ok(Arc::new(SessionLocks {
             driver,
             limits,
@@ -122,6 +134,7 @@ impl<D: Driver> SessionLocks<D> {
             waiters,
             capabilities,
             held,
+            names,
         }))
     }
 
@@ -200,9 +213,15 @@ impl<D: Driver> Backend for SessionLocks<D> {
         only: Option<&'a ServerKey>,
     ) -> BoxFuture<'a, Result<Vec<LockInfo>, Untold>> {
         let (keeper, waiters, only) = (self.keeper.clone(), self.waiters.clone(), only.cloned());
+        let names = self.names.clone();
         let asked = async move {
             let live = keeper.get().await.map_err(Untold::Trouble)?;
-            kick::list(&live, only.as_ref(), waiters.out()).await
+            let mut locks = kick::list(&live, only.as_ref(), waiters.out()).await?;
+            // Whoever asks for one lock has its key.
+            if let (Some(names), None) = (names, only) {
+                names.tell(&mut locks).await;
+            }
+            Ok(locks)
         };
         to_its_end(asked).boxed()
     }
@@ -214,7 +233,21 @@ impl<D: Driver> Backend for SessionLocks<D> {
         warrant: Arc<Warrant>,
     ) -> BoxFuture<'a, Result<Vec<Party>, NotKicked>> {
         let (keeper, waiters) = (self.keeper.clone(), self.waiters.clone());
-        to_its_end(kick::kick(keeper, waiters, key.clone(), force, warrant)).boxed()
+        let (key, names) = (key.clone(), self.names.clone());
+        let kicked = async move {
+            let mut kicked = kick::kick(keeper, waiters, key, force, warrant).await;
+            if let (Some(names), Err(NotKicked::HoldsMore(others))) = (names, &mut kicked) {
+                names.tell(others).await;
+            }
+            kicked
+        };
+        to_its_end(kicked).boxed()
+    }
+
+    fn granted(&self, key: &ServerKey, text: &KeyText) {
+        if let Some(names) = &self.names {
+            names.note(key, text);
+        }
     }
 
     fn connections(&self) -> Connections {
@@ -225,6 +258,9 @@ impl<D: Driver> Backend for SessionLocks<D> {
     }
 
     fn close(&self, reason: &str) {
+        if let Some(names) = &self.names {
+            names.close();
+        }
         self.keeper.close(reason);
         self.waiters.close(reason);
     }

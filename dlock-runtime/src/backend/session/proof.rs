@@ -38,6 +38,10 @@ impl<S: Session> Fresh<S> {
     pub(super) fn keep(mut self) -> Option<Arc<Live<S>>> {
         self.0.take()
     }
+
+    pub(super) fn get(&self) -> Option<&Arc<Live<S>>> {
+        self.0.as_ref()
+    }
 }
 
 impl<S: Session> From<Arc<Live<S>>> for Fresh<S> {

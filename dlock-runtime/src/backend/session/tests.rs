@@ -6,6 +6,7 @@ mod batch;
 mod calling_off;
 mod fenced;
 mod load;
+mod noting;
 mod proof;
 mod scripted;
 mod validity;

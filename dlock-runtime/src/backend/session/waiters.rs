@@ -78,6 +78,12 @@ impl<D: Driver> Waiters<D> {
         self.permits.clone().try_acquire_owned().ok()
     }
 
+    /// The right to use one for a moment, at once, on which nobody waits for a lock.
+    pub(super) fn permit_aside(&self) -> Option<Permit> {
+        let try_of = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned().ok();
+        try_of(&self.permits).or_else(|| try_of(&self.tries))
+    }
+
     /// A connection that holds nothing.
     pub(super) async fn check_out(&self) -> Result<Arc<Live<D::Session>>, ConnectError> {
         let idle = {

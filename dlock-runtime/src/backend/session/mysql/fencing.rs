@@ -8,11 +8,9 @@ use mysql_async::prelude::Queryable;
 
 use super::errors;
 use super::slot::Slot;
+use super::table::{Failure, with_table};
 use crate::backend::session::driver::{Counted, DriverError};
 use crate::config::TableName;
-
-/// How often the table is looked for again after it was made.
-const TRIES: usize = 5;
 
 /// How a session counts.
 pub(super) struct Counter {
@@ -38,38 +36,34 @@ impl Counter {
             self.set_up(slot).await?;
             self.ready.store(true, Ordering::Release);
         }
-        for _ in 0..TRIES {
+        let create = create_table(&self.table);
+        let raised = with_table(slot, &create, || {
             let (sql, name) = (raise(&self.table), name.as_bytes().to_vec());
-            let counted = slot.run(move |conn| {
+            slot.run(move |conn| {
                 async move {
                     conn.exec_drop(sql, (name,)).await?;
                     Ok(conn.last_insert_id())
                 }
                 .boxed()
-            });
-            let error = match counted.await {
-                Ok(Some(token)) => return Ok(Counted::Token(token)),
-                Ok(None) => return Err(errors::unexpected("no fencing token")),
-                Err(error) => error,
-            };
-            if !errors::has_code(&error, &["1146"]) {
-                return self.explain(error);
-            }
-            let create = create_table(&self.table);
-            let made = slot.run(move |conn| conn.query_drop(create).boxed()).await;
-            // Two who make it at once: it exists, or the one's change has undone the other's.
-            if let Err(error) = made
-                && !errors::has_code(&error, &["1050", "1213"])
-            {
-                return self.explain_creation(error);
-            }
+            })
+        });
+        match raised.await {
+            Ok(Some(token)) => Ok(Counted::Token(token)),
+            Ok(None) => Err(errors::unexpected("no fencing token")),
+            Err(Failure::Statement(error)) => self.explain(error),
+            Err(Failure::Creation(error)) => self.explain_creation(error),
+            Err(Failure::Vanishing) => Ok(Counted::Kept {
+                reason: format!("the table {} is made and dropped by others", self.table),
+            }),
         }
-        Ok(Counted::Kept {
-            reason: format!("the table {} is made and dropped by others", self.table),
-        })
     }
 
-    /// No other statement of a session's waits for rows or tables.
+    /// The session's settings have been changed: the next count sets them up again.
+    pub(super) fn unsettle(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+
+    /// Only the notes of keys wait for rows or tables too, and they have the next count set this up again.
     async fn set_up(&self, slot: &Slot) -> Result<(), DriverError> {
         let seconds = self.patience.as_secs().max(1);
         let sql = format!(

@@ -4,10 +4,12 @@ mod batch;
 pub(crate) mod errors;
 pub(crate) mod fencing;
 mod holder;
+pub(crate) mod key_table;
 mod list;
 pub(crate) mod names;
 pub(crate) mod settings;
 mod slot;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +22,11 @@ use mysql_async::{OptsBuilder, Params, Row};
 use tokio::time::timeout;
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer,
-    Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, KeyTable, Listed,
+    Noted, Offer, Session, SessionSettings, Wait,
 };
 use crate::capabilities::Reach;
+use crate::config::TableName;
 use crate::endpoint::MySqlEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
@@ -89,6 +92,7 @@ impl MySqlDriver {
         Ok(MySqlSession {
             slot: Slot::new(conn),
             counter: Counter::new(self.settings.fencing_table.clone(), self.settings.limit / 3),
+            key_table: self.settings.key_table.clone(),
             facts,
         })
     }
@@ -128,12 +132,18 @@ impl Driver for MySqlDriver {
     fn endpoint(&self) -> &str {
         &self.endpoint.address
     }
+
+    fn key_table(&self) -> Option<KeyTable> {
+        let table = self.settings.key_table.as_ref()?;
+        Some(key_table::describe(table, self.settings.connect_timeout))
+    }
 }
 
 /// A connection to MySQL or MariaDB. It carries one statement at a time; the others wait for their turn.
 pub(crate) struct MySqlSession {
     slot: Slot,
     counter: Counter,
+    key_table: Option<TableName>,
     facts: Facts,
 }
 
@@ -430,6 +440,22 @@ impl Session for MySqlSession {
             Err(error) if errors::is_unknown_session(&error) => Ok(false),
             answer => answer,
         }
+    }
+
+    async fn note_keys(&self, keys: &[Noted]) -> Result<bool, DriverError> {
+        let Some(table) = &self.key_table else {
+            return Ok(true);
+        };
+        self.counter.unsettle();
+        key_table::note(&self.slot, table, keys).await
+    }
+
+    async fn noted_keys(&self, names: &[Arc<str>]) -> Result<Vec<Noted>, DriverError> {
+        let Some(table) = &self.key_table else {
+            return Ok(Vec::new());
+        };
+        self.counter.unsettle();
+        key_table::noted(&self.slot, table, names).await
     }
 
     async fn closed(&self) -> Arc<str> {

@@ -88,6 +88,7 @@ fn settings() -> SessionSettings {
         application_name: "dlock driver tests".into(),
         allowed: crate::hazard::Hazards::default(),
         fencing_table: crate::config::TableName::of_fences(),
+        key_table: None,
     }
 }
 

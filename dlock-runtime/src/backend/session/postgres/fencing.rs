@@ -1,27 +1,24 @@
 //! The counters behind fencing tokens on PostgreSQL: a row for each lock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-use tokio::time;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::errors;
+use super::table::{Failure, has_code, with_table};
 use crate::backend::session::driver::{Counted, DriverError};
 use crate::config::TableName;
-
-/// How often creation is tried: two who make the same table at once get errors that mean no more than that.
-const TRIES: u32 = 20;
 
 /// How a session counts.
 pub(super) struct Counter {
     table: TableName,
     /// How long a count waits for whoever has locked its row.
     patience: Duration,
-    /// Done once the session is set up for counting.
-    ready: OnceCell<()>,
+    /// Whether the session is set up for counting.
+    ready: AtomicBool,
 }
 
 impl Counter {
@@ -29,47 +26,39 @@ impl Counter {
         Counter {
             table,
             patience,
-            ready: OnceCell::new(),
+            ready: AtomicBool::new(false),
         }
     }
 
     /// Raises the counter of a lock that this session holds, and makes the table where it is missing.
     pub(super) async fn count(&self, client: &Client, name: &str) -> Result<Counted, DriverError> {
-        if let Err(error) = self.ready.get_or_try_init(|| self.set_up(client)).await {
-            return Err(errors::statement(error));
+        if !self.ready.load(Ordering::Acquire) {
+            self.set_up(client).await.map_err(errors::statement)?;
+            self.ready.store(true, Ordering::Release);
         }
-        let sql = raise(&self.table);
-        for tries in 0..TRIES {
-            let rows = client.query_typed(&sql, &[(&name, Type::TEXT)]).await;
-            let error =
-                match rows.and_then(|rows| rows.first().map(|row| row.try_get(0)).transpose()) {
-                    Ok(token) => return counted(token),
-                    Err(error) => error,
-                };
-            let missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
-            if !has_code(&error, &missing) {
-                return self.explain(error);
-            }
-            if let Err(error) = client.batch_execute(&create_table(&self.table)).await {
-                let raced = [
-                    SqlState::UNIQUE_VIOLATION,
-                    SqlState::DUPLICATE_OBJECT,
-                    SqlState::DUPLICATE_TABLE,
-                ];
-                if !has_code(&error, &raced) {
-                    return self.explain_creation(error);
-                }
-                let pause = fastrand::u64(5..25) * u64::from(tries + 1);
-                time::sleep(Duration::from_millis(pause)).await;
-            }
+        let sql = &raise(&self.table);
+        let create = create_table(&self.table);
+        let raised = with_table(client, &create, || async move {
+            let rows = client.query_typed(sql, &[(&name, Type::TEXT)]).await?;
+            rows.first().map(|row| row.try_get(0)).transpose()
+        });
+        match raised.await {
+            Ok(token) => counted(token),
+            Err(Failure::Statement(error)) => self.explain(error),
+            Err(Failure::Creation(error)) => self.explain_creation(error),
+            Err(Failure::Vanishing) => Ok(Counted::Kept {
+                reason: format!("the table {} is made and dropped by others", self.table),
+            }),
         }
-        Ok(Counted::Kept {
-            reason: format!("the table {} is made and dropped by others", self.table),
-        })
+    }
+
+    /// The session's settings have been changed: the next count sets them up again.
+    pub(super) fn unsettle(&self) {
+        self.ready.store(false, Ordering::Release);
     }
 
     /// A count that a crash of the server could undo would be given out twice; and it sees the newest row, whatever the
-    /// account's default. No other statement of a session's waits for rows, or writes.
+    /// account's default. Only the notes of keys wait for tables too, and they have the next count set this up again.
     async fn set_up(&self, client: &Client) -> Result<(), Error> {
         let milliseconds = self.patience.as_millis().max(1);
         client
@@ -134,10 +123,6 @@ fn counted(token: Option<i64>) -> Result<Counted, DriverError> {
         reason: "unexpected answer of the server: no fencing token".to_owned(),
         source: None,
     })
-}
-
-fn has_code(error: &Error, codes: &[SqlState]) -> bool {
-    error.code().is_some_and(|code| codes.contains(code))
 }
 
 fn raise(table: &TableName) -> String {

@@ -3,9 +3,11 @@
 pub(crate) mod backend_key;
 pub(crate) mod errors;
 pub(crate) mod fencing;
+pub(crate) mod key_table;
 mod list;
 pub(crate) mod settings;
 mod statements;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +21,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Row};
 
 use super::driver::{
-    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer,
-    Session, SessionSettings, Wait,
+    Act, AnotherSession, Answers, ConnectError, Counted, Driver, DriverError, KeyTable, Listed,
+    Noted, Offer, Session, SessionSettings, Wait,
 };
 use super::ending::Ending;
 use crate::backend::lease::postgres::SCHEMA;
 use crate::capabilities::Reach;
+use crate::config::TableName;
 use crate::endpoint::PostgresEndpoint;
 use crate::error::Holder;
 use crate::hazard::Hazard;
@@ -88,10 +91,18 @@ impl PostgresDriver {
                 self.settings.fencing_table.clone().or_schema(SCHEMA),
                 self.settings.limit / 3,
             ),
+            key_table: self.key_table_name(),
             #[cfg(test)]
             held_after_error: std::sync::atomic::AtomicUsize::new(0),
             facts,
         })
+    }
+}
+
+impl PostgresDriver {
+    fn key_table_name(&self) -> Option<TableName> {
+        let table = self.settings.key_table.clone();
+        table.map(|table| table.or_schema(SCHEMA))
     }
 }
 
@@ -130,6 +141,11 @@ impl Driver for PostgresDriver {
     fn endpoint(&self) -> &str {
         &self.endpoint.address
     }
+
+    fn key_table(&self) -> Option<KeyTable> {
+        let table = self.key_table_name()?;
+        Some(key_table::describe(&table, self.settings.connect_timeout))
+    }
 }
 
 /// A connection to PostgreSQL. Several operations may be under way at once: the driver sends them one behind the
@@ -142,6 +158,7 @@ pub(crate) struct PostgresSession {
     cancel_timeout: Duration,
     statements: Statements,
     counter: Counter,
+    key_table: Option<TableName>,
     facts: Facts,
     /// The number of the server's process, as it was told at the start.
     told: Option<i32>,
@@ -534,6 +551,22 @@ impl Session for PostgresSession {
 
     async fn kill(&self, session: i64, key: &ServerKey) -> Result<bool, DriverError> {
         list::kill(self, session, key).await
+    }
+
+    async fn note_keys(&self, keys: &[Noted]) -> Result<bool, DriverError> {
+        let Some(table) = &self.key_table else {
+            return Ok(true);
+        };
+        self.counter.unsettle();
+        key_table::note(&self.client, table, keys).await
+    }
+
+    async fn noted_keys(&self, names: &[Arc<str>]) -> Result<Vec<Noted>, DriverError> {
+        let Some(table) = &self.key_table else {
+            return Ok(Vec::new());
+        };
+        self.counter.unsettle();
+        key_table::noted(&self.client, table, names).await
     }
 
     async fn closed(&self) -> Arc<str> {

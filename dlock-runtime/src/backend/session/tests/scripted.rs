@@ -11,7 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::backend::session::driver::{
-    Act, Answers, ConnectError, Counted, Driver, DriverError, Listed, Offer, Session, Wait,
+    Act, Answers, ConnectError, Counted, Driver, DriverError, KeyTable, Listed, Noted, Offer,
+    Session, Wait,
 };
 use crate::backend::session::ending::Ending;
 use crate::capabilities::Reach;
@@ -34,6 +35,10 @@ pub(super) struct Script {
     pub(super) holder: Says<Option<Holder>>,
     pub(super) list: Says<Listed>,
     pub(super) kill: Says<bool>,
+    /// Whether there is a table of keys, what it says to a note, and what was noted.
+    pub(super) key_table: AtomicBool,
+    pub(super) note: Says<bool>,
+    pub(super) notes: Mutex<Vec<Vec<Noted>>>,
     pub(super) opened: AtomicUsize,
     /// How many locks each batch had.
     pub(super) batches: Mutex<Vec<usize>>,
@@ -69,6 +74,9 @@ impl Script {
             holder: says(|| None),
             list: says(|| Listed::Locks(Vec::new())),
             kill: says(|| true),
+            key_table: AtomicBool::new(false),
+            note: says(|| true),
+            notes: Mutex::default(),
             opened: AtomicUsize::new(0),
             batches: Mutex::default(),
             deaf: AtomicBool::new(false),
@@ -183,6 +191,15 @@ impl Driver for Scripted {
     fn endpoint(&self) -> &'static str {
         "a script"
     }
+
+    fn key_table(&self) -> Option<KeyTable> {
+        let there = self.0.key_table.load(Ordering::Relaxed);
+        there.then(|| KeyTable {
+            name: "keys".to_owned(),
+            remedy: "mend the script".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+        })
+    }
 }
 
 impl Session for Line {
@@ -275,6 +292,18 @@ impl Session for Line {
 
     async fn list(&self, _: Option<&ServerKey>, _: &[i64]) -> Result<Listed, DriverError> {
         self.say(&self.script.list).await
+    }
+
+    async fn note_keys(&self, keys: &[Noted]) -> Result<bool, DriverError> {
+        let notes = self.script.notes.lock();
+        notes
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(keys.to_vec());
+        self.say(&self.script.note).await
+    }
+
+    async fn noted_keys(&self, _: &[Arc<str>]) -> Result<Vec<Noted>, DriverError> {
+        Ok(Vec::new())
     }
 
     async fn kill(&self, _: i64, _: &ServerKey) -> Result<bool, DriverError> {

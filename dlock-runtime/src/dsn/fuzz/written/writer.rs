@@ -41,6 +41,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         key_scheme,
         fencing,
         fencing_table,
+        key_table,
         lease,
         status_file,
     } = options;
@@ -67,6 +68,7 @@ pub(super) fn write_options(to: &mut String, options: &Options) {
         ("application_name", application_name),
         ("status_file", status_file),
         ("fencing_table", fencing_table),
+        ("key_table", key_table),
     ] {
         if let Some(text) = text {
             push(to, name, text);

@@ -6,7 +6,7 @@ mod of_leases;
 use std::time::Duration;
 
 use dlock::{Busy, Config, Error, Holder, InitError, Locker};
-use xtask::servers::{DATABASE, Kind, Server};
+use xtask::servers::{self, DATABASE, Kind, Server};
 
 use of_keys::key_table;
 use of_leases::leases;
@@ -348,4 +348,42 @@ fn fencing_tokens(server: &mut Server) {
         assert_eq!(guard.fencing_token(), Some(token));
         guard.release_blocking().expect("held to the end");
     }
+    token_checks(server, &table);
+}
+
+/// Another account checks the token in its own transaction: with the two rights that the page names, and not with one.
+fn token_checks(server: &Server, table: &str) {
+    let fence = dlock::fencing::Fence::session().table(table);
+    let fence = fence.expect("a name");
+    let postgres = server.kind() == Kind::Postgres;
+    let named = format!("(SELECT MAX(name) FROM {table})");
+    let sql = if postgres {
+        let sql = fence.postgres_sql();
+        sql.replace("$1", &named).replace("$2", "2")
+    } else {
+        let sql = fence.mysql_sql();
+        sql.replacen('?', &named, 1).replacen('?', "2", 1)
+    };
+    create_account(server, "ledger", "");
+    let account = if postgres {
+        admin(
+            server,
+            &format!("GRANT CONNECT ON DATABASE {DATABASE} TO ledger"),
+        );
+        admin(server, "GRANT USAGE ON SCHEMA locks TO ledger");
+        "ledger"
+    } else {
+        "'ledger'@'%'"
+    };
+    let check = || {
+        let url = dsn(server, "127.0.0.1", "ledger", DATABASE, "");
+        servers::rows(url.trim_end_matches('?'), &sql)
+    };
+    check().expect_err("it has no rights");
+    admin(server, &format!("GRANT SELECT ON {table} TO {account}"));
+    if postgres {
+        check().expect_err("reading does not suffice");
+    }
+    admin(server, &format!("GRANT UPDATE ON {table} TO {account}"));
+    assert_eq!(check().expect("as the page says").len(), 1, "{sql}");
 }

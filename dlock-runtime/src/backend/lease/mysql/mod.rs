@@ -160,9 +160,10 @@ impl MySqlStore {
 impl Store for MySqlStore {
     async fn take(&self, claim: &Claim<'_>) -> Answer<Option<u64>> {
         match self.take_row(claim).await {
-            Ok(None) => {}
             // Somebody has locked the row: it is busy.
             Err(StoreError::Again { .. }) if !self.is_galera => return Ok(None),
+            // On a cluster it may be that another node was before it: the row tells.
+            Ok(None) | Err(StoreError::Again { .. }) => {}
             answer => return answer,
         }
         if self.is_galera {
@@ -170,7 +171,10 @@ impl Store for MySqlStore {
             match self.read(claim.name).await? {
                 Some(row) if row.is_given_back() => {
                     let stale = Some(row.version);
-                    return self.take_row(&Claim { stale, ..*claim }).await;
+                    return match self.take_row(&Claim { stale, ..*claim }).await {
+                        Err(StoreError::Again { .. }) => Ok(None),
+                        answer => answer,
+                    };
                 }
                 Some(_) => return Ok(None),
                 None => {}
@@ -273,7 +277,8 @@ impl Store for MySqlStore {
         };
         for gone in row.gone(self.is_galera) {
             if gone != notice.owner {
-                self.retract(notice.name, gone).await?;
+                // What fails here is done by the next one.
+                let _ = self.retract(notice.name, gone).await;
             }
         }
         let waiter = row.waiters.get(notice.owner);

@@ -306,8 +306,12 @@ fn l4_a_released_row_stays_and_its_token_grows() {
 
 #[test]
 fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
-    on_both(async |url| {
-        let store = open(&url).await;
+    on_both_clocks(async |url, doubted| {
+        let store = if doubted {
+            open_doubted(&url).await
+        } else {
+            open(&url).await
+        };
         let mut conn = conn(&url).await;
         let fence = Fence::default().namespace(&*store.namespace);
         let token = take(&store, "k", "one").await.expect("free");

@@ -103,7 +103,7 @@ impl Lock {
     /// # }
     /// ```
     pub fn min_hold(mut self, min_hold: Duration) -> Lock {
-        self.terms.min_hold = Some(min_hold);
+        self.terms.min_hold = (!min_hold.is_zero()).then_some(min_hold);
         self
     }
 
@@ -112,7 +112,7 @@ impl Lock {
     /// the call is [`Error::HoldExceeded`]. Default, and what zero means: no limit. With a guard, acquiring is
     /// [`Error::Unsupported`]: nobody could stop whoever has it.
     pub fn max_hold(mut self, max_hold: Duration) -> Lock {
-        self.terms.max_hold = Some(max_hold);
+        self.terms.max_hold = (!max_hold.is_zero()).then_some(max_hold);
         self
     }
 

@@ -251,6 +251,10 @@ pub(crate) fn a_body_loses_its_lock_at_the_max_hold_of_the_lock(site: &Site) {
 pub(crate) fn a_guard_has_no_min_hold_and_no_max_hold(site: &Site) {
     let locker = site.locker();
     let lock = || site.lock(&locker, "k").timeout(SOON);
+    // Zero is none.
+    let plain = lock().min_hold(Duration::ZERO).max_hold(Duration::ZERO);
+    let guard = plain.acquire_blocking().expect("free");
+    guard.release_blocking().expect("held to the end");
     for lock in [lock().min_hold(KEPT), lock().max_hold(KEPT)] {
         let refused = [
             lock.acquire_blocking().err(),

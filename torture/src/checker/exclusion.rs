@@ -38,10 +38,11 @@ fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &
                 continue;
             }
             let until = to.min(*end);
-            // Whoever waits for several keys holds the first of them long before it has them all.
-            let had_a_part = other.keys.len() > 1;
-            if ended_by_the_server(scene, one, from, until)
-                || had_a_part && ended_by_the_server(scene, other, from, until)
+            // Whoever waits for several keys holds the first of them long before it has them all; and a single one for as
+            // long as its grant is on its way.
+            let had_it = |window: &Window| other.keys.len() > 1 || from <= window.ended + GRANT;
+            if ended_by_the_server(scene, one, from, until, |_| true)
+                || ended_by_the_server(scene, other, from, until, had_it)
             {
                 excused.push(Excused {
                     lasted: until - from,
@@ -72,10 +73,18 @@ fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &
     }
 }
 
-/// Whether the server has ended the session of a holder before the overlap began, and the holder has noticed in time.
-fn ended_by_the_server(scene: &Scene, holder: &Request, from: Moment, until: Moment) -> bool {
+/// Whether the server has ended the session of a holder, who had the lock there already, before the overlap began, and the
+/// holder has noticed in time.
+fn ended_by_the_server(
+    scene: &Scene,
+    holder: &Request,
+    from: Moment,
+    until: Moment,
+    had_it: impl Fn(&Window) -> bool,
+) -> bool {
     let excuses = |window: &Window| {
         window.fault.ends_sessions()
+            && had_it(window)
             && window.began <= from
             && window.ended >= holder.asked
             && until <= window.excuse(&scene.setting)
@@ -151,5 +160,5 @@ fn dead_grants(scene: &Scene) -> Vec<Violation> {
     violations
 }
 
-/// How long a grant may be on its way from the queue to its caller's look, on a busy machine.
+/// How long a grant may be on its way from the server or the queue to its caller's look, on a busy machine.
 const GRANT: Moment = crate::clock::SECOND / 2;

@@ -138,12 +138,20 @@ impl Arguments {
         )
     }
 
-    /// The same for another server and seed, and for so long.
-    pub(crate) fn on(&self, server: &str, strategy: &str, lasts: Duration, seed: u64) -> Arguments {
+    /// The same for another server, with other faults and another seed, and for so long.
+    pub(crate) fn on(
+        &self,
+        server: &str,
+        strategy: &str,
+        faults: &str,
+        lasts: Duration,
+        seed: u64,
+    ) -> Arguments {
         Arguments {
             short: false,
             server: server.to_owned(),
             strategy: Some(strategy.to_owned()),
+            faults: faults.to_owned(),
             lasts,
             seed,
             ..self.clone()

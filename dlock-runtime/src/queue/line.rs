@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use smallvec::{SmallVec, smallvec};
-use tokio::task::AbortHandle;
 
+use super::deadlines::Timer;
 use super::refusal::{ANSWERS_WITHIN, Refusal};
 use super::{HandOver, Origin, Patience, Request};
 use crate::backend::{Errand, Hold, Progress, Want};
@@ -101,15 +101,6 @@ pub(super) struct Waiting {
     pub(super) timer: Option<Timer>,
     /// For a turn: what vouches for the enclosing body's hold.
     pub(super) turn: Option<Arc<Vitality>>,
-}
-
-/// A caller's deadline; dropping it stops the clock.
-pub(super) struct Timer(pub(super) AbortHandle);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Whether a reader gets in beside others.
@@ -351,8 +342,8 @@ impl Entry {
     }
 
     /// A caller's deadline has passed before the server has answered for the first time: a wait of a millisecond is
-    /// worth one try all the same. `Some`: until when the answer may come.
-    pub(super) fn grant_an_answer(&mut self, id: u64) -> Option<Instant> {
+    /// worth one try all the same. `Some`: it has a new deadline, until which the answer may come.
+    pub(super) fn grant_an_answer(&mut self, id: u64) -> Option<&mut Waiting> {
         let State::Taking(errand) = &self.state else {
             return None;
         };
@@ -374,7 +365,7 @@ impl Entry {
         let answer_by = Instant::now() + ANSWERS_WITHIN;
         waiting.patience = Patience::OneTry { answer_by };
         self.one_tries += 1;
-        Some(answer_by)
+        Some(waiting)
     }
 
     /// Takes those out of the line who came for one try.

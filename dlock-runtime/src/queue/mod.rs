@@ -6,6 +6,7 @@
 //! on for the next.
 
 mod asking;
+mod deadlines;
 mod deadlock;
 mod line;
 mod place;
@@ -31,6 +32,7 @@ use crate::io::Io;
 use crate::key::{Key, Mode, ServerKey};
 use crate::observer::Watch;
 use crate::scheme::KeyScheme;
+use deadlines::Deadlines;
 use deadlock::NestedWait;
 pub(crate) use deadlock::Origin;
 use line::{Caller, Entry, Share, State, Stretch, Waiting};
@@ -98,6 +100,7 @@ pub(crate) struct Queue {
     local: bool,
     hand_over: HandOver,
     questions: Questions,
+    deadlines: Arc<Deadlines>,
     table: Mutex<Table>,
     drained: Notify,
 }
@@ -128,6 +131,7 @@ impl Queue {
             io,
             watch,
             questions: Questions::new(),
+            deadlines: Deadlines::new(),
             table: Mutex::new(Table {
                 entries: HashMap::new(),
                 next_id: 0,
@@ -217,8 +221,7 @@ impl Queue {
             table.refuse_deadlock(request)?;
         }
         self.check_to_wait()?;
-        let (waiting, answer) = Waiting::new(caller, request);
-        let deadline = waiting.patience.deadline();
+        let (mut waiting, answer) = Waiting::new(caller, request);
         let Some(entry) = table.entries.get_mut(key) else {
             return Err(Error::RuntimeStopped);
         };
@@ -230,12 +233,11 @@ impl Queue {
             if let (Some(watch), true) = (&self.watch, waiting.timed) {
                 watch.waits(id, true);
             }
+            let winding = self.deadlines.set_timer(&mut waiting, key);
             entry.push(waiting);
             table.note_wait(id, request);
             drop(table);
-            if let Some(deadline) = deadline {
-                self.expire_at(key, id, deadline);
-            }
+            self.wind(winding);
         }
         let place = Place::new(self, key, id);
         Ok(Admission::Waiting(Acquire::new(place, answer)))

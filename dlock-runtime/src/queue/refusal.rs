@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 use super::Queue;
-use super::line::{self, Entry, State, Waiting};
+use super::line::{Entry, State, Waiting};
 use crate::backend::{Errand, Progress, Trouble, Untold};
 use crate::error::Holder;
 use crate::key::ServerKey;
@@ -79,9 +79,10 @@ impl Queue {
         let Some(entry) = table.entries.get_mut(key) else {
             return;
         };
-        if let Some(answer_by) = entry.grant_an_answer(id) {
+        if let Some(waiting) = entry.grant_an_answer(id) {
+            let winding = self.deadlines.set_timer(waiting, key);
             drop(table);
-            return self.expire_at(key, id, answer_by);
+            return self.wind(winding);
         }
         let is_first = (entry.line.front()).is_some_and(|first| first.caller.id == id);
         let Some(waiting) = entry.remove(id) else {
@@ -112,24 +113,6 @@ impl Queue {
         table.forget_wait(id);
         drop(table);
         self.refuse(key, waiting, refusal);
-    }
-
-    pub(super) fn expire_at(self: &Arc<Self>, key: &ServerKey, id: u64, deadline: Instant) {
-        let queue = self.clone();
-        let errand_key = key.clone();
-        let timer = self.spawn(async move {
-            time::sleep_until(deadline.into()).await;
-            queue.expire(&errand_key, id);
-        });
-        let mut table = self.table();
-        let waiting = table.entries.get_mut(key).and_then(|entry| {
-            let position = entry.position(id)?;
-            entry.line.get_mut(position)
-        });
-        match waiting {
-            Some(waiting) => waiting.timer = Some(line::Timer(timer)),
-            None => timer.abort(),
-        }
     }
 
     /// Tells those who came for one try that others of this process have the lock.

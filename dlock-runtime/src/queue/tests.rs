@@ -1,5 +1,6 @@
 //! The line, before a strategy whose answers a test writes.
 
+mod deadlines;
 mod schedule;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -56,6 +56,8 @@ struct State {
     /// After so many more bytes of answers the connection that carries the last of them is reset.
     cut_after: Option<usize>,
     links: Vec<Link>,
+    /// How many questions and answers have followed each other, on whatever connections.
+    answered: usize,
 }
 
 /// One connection of a client and its counterpart to the server.
@@ -63,6 +65,8 @@ struct State {
 struct Link {
     is_cut: Arc<AtomicBool>,
     is_stranded: Arc<AtomicBool>,
+    /// What had been [answered](State::answered) when it was opened.
+    opened_after: usize,
     client: TcpStream,
     server: TcpStream,
     pumps: [[JoinHandle<()>; 2]; 2],
@@ -213,6 +217,16 @@ impl Proxy {
         self.accept_again()
     }
 
+    /// How many round trips there were one after the other until now, and before each open connection, the oldest first.
+    /// What is asked at once on several connections is one.
+    ///
+    /// With a [delay](Self::delay): without, one of two questions may be answered before the other is asked.
+    pub fn round_trips(&self) -> (usize, Vec<usize>) {
+        let state = self.network.state();
+        let open = state.links.iter().filter(|link| !link.has_ended());
+        (state.answered, open.map(|link| link.opened_after).collect())
+    }
+
     /// How many connections are open.
     pub fn connection_count(&self) -> usize {
         self.network
@@ -238,6 +252,15 @@ impl Network {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.changed.notify_all();
+    }
+
+    /// Something has come from a client, or is about to reach it. What a client asks follows all answers that it has.
+    fn count(&self, way: Way, asked: &AtomicUsize) {
+        let mut state = self.state();
+        match way {
+            Way::Forth => asked.store(state.answered + 1, Ordering::SeqCst),
+            Way::Back => state.answered = state.answered.max(asked.load(Ordering::SeqCst)),
+        }
     }
 
     /// Lets go of the sockets of a connection that was cut: it is reset when its pumps do too.
@@ -296,21 +319,28 @@ impl Network {
 }
 
 impl Link {
-    fn open(client: TcpStream, server: TcpStream, network: &Arc<Network>) -> std::io::Result<Self> {
+    fn open(
+        client: TcpStream,
+        server: TcpStream,
+        network: &Arc<Network>,
+        opened_after: usize,
+    ) -> std::io::Result<Self> {
         for socket in [&client, &server] {
             socket.set_nodelay(true)?;
             socket.set_write_timeout(Some(WRITE_TICK))?;
         }
         let is_cut = Arc::new(AtomicBool::new(false));
         let is_stranded = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicUsize::new(0));
         let start = |way| -> std::io::Result<_> {
             let sockets = (client.try_clone()?, server.try_clone()?);
-            pump(way, sockets, network, &is_cut, &is_stranded)
+            pump(way, sockets, network, &is_cut, &is_stranded, &asked)
         };
         let [forth, back] = [start(Way::Forth)?, start(Way::Back)?];
         Ok(Self {
             is_cut,
             is_stranded,
+            opened_after,
             client,
             server,
             pumps: [forth, back],
@@ -360,7 +390,7 @@ fn accept(
         };
         // Nothing passes before the link is known to those who may cut it.
         let mut state = network.state();
-        let Ok(link) = Link::open(client, server, network) else {
+        let Ok(link) = Link::open(client, server, network, state.answered) else {
             continue;
         };
         state.links.retain(|link| !link.has_ended());

@@ -1,5 +1,7 @@
 //! How many connections it takes.
 
+use std::time::Duration;
+
 use dlock::{Error, Guard, Hazard, InitError, Lock, Locker, Reach, Strategy};
 use xtask::servers::USER;
 
@@ -32,6 +34,29 @@ pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(s
         let guard = waiting.await.expect("no panic").expect("its turn");
         guard.release().await.expect("held to the end");
     });
+}
+
+pub(crate) fn the_proof_of_a_start_takes_one_connection_and_eight_round_trips_at_most(site: &Site) {
+    // The server knows the account from now on: MySQL asks for the password again once it has forgotten it.
+    site.locker();
+    let proxy = site.proxy();
+    proxy.delay(Duration::from_millis(40));
+    let locker = site.locker_of(site.config_via(&proxy));
+    let (all, before) = proxy.round_trips();
+    let [0, opening] = before[..] else {
+        panic!("a start opens one connection, and then another: {before:?}")
+    };
+    assert!(locker.capabilities().proved);
+    let proof = all - 2 * opening;
+    let expected = match site.family() {
+        Family::Postgres => 6,
+        // The driver prepares two statements one after the other.
+        Family::MySql => 8,
+    };
+    assert_eq!(
+        proof, expected,
+        "{all} in all, {opening} to open a connection"
+    );
 }
 
 pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {

@@ -264,6 +264,7 @@ table::contract! {
     }
     connections {
         a_start_takes_two_connections_and_the_second_is_the_first_waiter: sessions,
+        the_proof_of_a_start_takes_one_connection_and_eight_round_trips_at_most: sessions,
         the_server_says_what_its_locks_are: everywhere,
         an_account_with_one_connection_is_refused_unless_allowed: own_sessions,
         a_read_only_server_is_refused_unless_allowed: own_named_locks,

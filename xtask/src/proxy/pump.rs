@@ -7,7 +7,7 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -43,6 +43,7 @@ pub(super) fn pump(
     network: &Arc<Network>,
     is_cut: &Arc<AtomicBool>,
     is_stranded: &Arc<AtomicBool>,
+    asked: &Arc<AtomicUsize>,
 ) -> std::io::Result<[JoinHandle<()>; 2]> {
     let (mut from, to) = match way {
         Way::Forth => (client, server),
@@ -55,11 +56,12 @@ pub(super) fn pump(
         network: Arc::clone(network),
         is_cut: Arc::clone(is_cut),
         is_stranded: Arc::clone(is_stranded),
+        asked: Arc::clone(asked),
     };
     // When full, the reader waits, and with it the sender.
     let (sender, receiver) = mpsc::sync_channel::<Piece>(PIECES);
     let reader = thread::spawn({
-        let network = Arc::clone(network);
+        let (network, asked) = (Arc::clone(network), Arc::clone(asked));
         move || {
             let mut buffer = vec![0; 64 * 1024];
             loop {
@@ -68,6 +70,9 @@ pub(super) fn pump(
                     Ok(read) => read,
                     Err(_) => 0,
                 };
+                if way == Way::Forth && read > 0 {
+                    network.count(way, &asked);
+                }
                 let piece = Piece {
                     due: Instant::now() + network.state().delay,
                     bytes: buffer.get(..read).unwrap_or_default().to_vec(),
@@ -91,6 +96,8 @@ struct Writing {
     network: Arc<Network>,
     is_cut: Arc<AtomicBool>,
     is_stranded: Arc<AtomicBool>,
+    /// The place of the last question among the [round trips](Network::count).
+    asked: Arc<AtomicUsize>,
 }
 
 impl Writing {
@@ -103,6 +110,9 @@ impl Writing {
             let (is_cut, is_stranded) = (&self.is_cut, &self.is_stranded);
             if !self.network.pass(self.way, piece.due, is_cut, is_stranded) {
                 return;
+            }
+            if self.way == Way::Back && !piece.bytes.is_empty() {
+                self.network.count(self.way, &self.asked);
             }
             if piece.bytes.is_empty() || !self.forward(&piece.bytes) {
                 // The one side's end is the other side's end.

@@ -24,8 +24,7 @@ fn watchful(url: &str) -> Config {
 
 /// Why the server at that URL is refused, in words.
 fn refusal(url: &str) -> String {
-    let refused: Result<Locker, InitError> =
-        Locker::connect_blocking(Config::from_dsn(url).expect("the URL"));
+    let refused: Result<Locker, InitError> = Locker::connect_blocking(watchful(url));
     match refused {
         Ok(locker) => panic!("accepted: {:?}", locker.capabilities()),
         Err(error) => error.to_string(),

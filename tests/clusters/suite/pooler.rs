@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dlock::{Config, Hazard, Locker};
+use dlock::{Hazard, Locker};
 use xtask::servers::{Kind, PgBouncer, Pooling, Server};
 
 use crate::{SOON, is_told_lost, refusal, watchful};
@@ -57,12 +57,12 @@ fn its_end_loses_the_holds() {
     assert!(guard.unwrap().is_held());
 }
 
-/// With the heartbeats of the defaults: frequent ones find out during the start already that the sessions are not one's own.
+/// Frequent heartbeats may find out during the start already that the sessions are not one's own.
 #[test]
 fn in_transaction_mode_allowed_by_name_it_is_reported_as_a_hazard() {
     let server = Server::start(Kind::Postgres).unwrap();
     let pooler = PgBouncer::start(&server, Pooling::Transaction).unwrap();
-    let config = Config::from_dsn(&pooler.url()).unwrap();
+    let config = watchful(&pooler.url());
     let locker = Locker::connect_blocking(config.allow(Hazard::NoExclusion)).unwrap();
     let capabilities = locker.capabilities();
     assert!(

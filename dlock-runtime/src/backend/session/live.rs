@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::batch::{self, Gathered};
-use super::driver::{Act, DriverError, Offer, Session};
+use super::driver::{Act, AnotherSession, DriverError, Offer, Session};
 use super::{Limits, gone};
 use crate::clock::Moment;
 use crate::hold::Vitality;
@@ -26,6 +26,8 @@ pub(super) struct Live<S> {
     gathered: Gathered,
     /// Whether a wait occupies the session: a heartbeat would only stand behind it.
     waiting: AtomicBool,
+    /// Whether another session of the server has answered in its place.
+    mistaken: AtomicBool,
     silence: Silence,
 }
 
@@ -92,6 +94,7 @@ impl<S: Session> Live<S> {
             limits,
             gathered: Gathered::default(),
             waiting: AtomicBool::new(false),
+            mistaken: AtomicBool::new(false),
             silence: Silence {
                 open: AtomicUsize::new(0),
                 since: AtomicU64::new(0),
@@ -146,10 +149,19 @@ impl<S: Session> Live<S> {
         let open = self.silence.open();
         let answer = statement.await;
         drop(open);
-        if let Err(DriverError::Gone { reason, .. }) = &answer {
+        if let Err(error @ DriverError::Gone { reason, .. }) = &answer {
+            if AnotherSession::is_behind(error) {
+                // Before the end of the connection, by which other statements fail for a reason that says less.
+                self.mistaken.store(true, Ordering::Release);
+            }
             self.lose(reason.as_str());
         }
         answer
+    }
+
+    /// Whether another session of the server has answered in place of this one.
+    pub(super) fn is_mistaken(&self) -> bool {
+        self.mistaken.load(Ordering::Acquire)
     }
 
     /// Gives a lock back; the error says why it was not held any more.

@@ -85,7 +85,19 @@ pub(super) async fn prove<D: Driver>(
     };
     let kept = Fresh::from(second.clone());
     let key = driver.server_key(&format!("dlock-proof:{:032x}", fastrand::u128(..)));
-    match exclusion(first, &second, &key).await {
+    let mut outcome = exclusion(first, &second, &key).await;
+    if let Err(Flaw::Error(error)) = &outcome
+        && let Some(mistaken) = [first, &*second]
+            .into_iter()
+            .find(|live| live.is_mistaken())
+    {
+        // A heartbeat has found out meanwhile, and closed the connection.
+        let seen = mistaken.vitality().lost();
+        outcome = Err(not_one_session(
+            &seen.map_or_else(|| error.to_string(), |seen| seen.as_ref().to_owned()),
+        ));
+    }
+    match outcome {
         Ok(()) => Ok(Proof {
             second: Some(kept),
             found: None,
@@ -127,13 +139,17 @@ enum Flaw {
 impl From<DriverError> for Flaw {
     fn from(error: DriverError) -> Flaw {
         if AnotherSession::is_behind(&error) {
-            return no_exclusion(&format!(
-                "a connection is not one session of the server ({error}): \
-                 a transaction pooler such as PgBouncer in transaction mode"
-            ));
+            return not_one_session(&error.to_string());
         }
         Flaw::Error(error)
     }
+}
+
+fn not_one_session(seen: &str) -> Flaw {
+    no_exclusion(&format!(
+        "a connection is not one session of the server ({seen}): \
+         a transaction pooler such as PgBouncer in transaction mode"
+    ))
 }
 
 fn no_exclusion(seen: &str) -> Flaw {

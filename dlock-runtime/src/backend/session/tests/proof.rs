@@ -1,7 +1,7 @@
 //! The proof of exclusion, answered otherwise than by a server that can be trusted.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::backend::session::driver::{AnotherSession, ConnectError, DriverError};
@@ -130,6 +130,29 @@ fn a_heartbeat_that_fails_behind_a_pooler_is_no_proof() {
         Script::set(&script.check, async || Err(another_session()));
         let (reason, _) = refusal(&script).await;
         assert!(reason.contains("transaction pooler"), "{reason}");
+    });
+}
+
+/// The statement of the proof that comes next knows only that its connection was closed.
+#[test]
+fn a_heartbeat_that_fails_behind_a_pooler_while_the_proof_goes_on_is_no_outage() {
+    run(async {
+        let script = Script::new();
+        let first = AtomicBool::new(true);
+        Script::set(&script.prepare, move || {
+            let is_first = first.swap(false, Ordering::Relaxed);
+            async move {
+                if !is_first {
+                    tokio::time::sleep(2 * LIMITS.heartbeat).await;
+                }
+                Ok(())
+            }
+        });
+        Script::set(&script.check, async || Err(another_session()));
+        let (reason, remedy) = refusal(&script).await;
+        assert!(reason.contains("transaction pooler"), "{reason}");
+        assert!(reason.contains("does not exist (26000)"), "{reason}");
+        assert!(remedy.contains("session mode"), "{remedy}");
     });
 }
 

@@ -26,6 +26,7 @@ type Says<T> = Mutex<Box<dyn FnMut() -> Answer<T> + Send>>;
 
 /// What the server says.
 pub(super) struct Script {
+    pub(super) prepare: Says<()>,
     pub(super) try_lock: Says<bool>,
     pub(super) wait_lock: Says<Wait>,
     pub(super) interrupt: Says<()>,
@@ -65,6 +66,7 @@ impl Script {
     /// Every lock is free, and every statement is answered at once; only waits last.
     pub(super) fn new() -> Arc<Script> {
         Arc::new(Script {
+            prepare: says(|| ()),
             try_lock: says(|| true),
             wait_lock: Mutex::new(Box::new(|| pending().boxed())),
             interrupt: says(|| ()),
@@ -210,7 +212,7 @@ impl Session for Line {
     }
 
     async fn prepare(&self) -> Result<(), DriverError> {
-        Ok(())
+        self.say(&self.script.prepare).await
     }
 
     async fn try_lock(&self, key: &ServerKey, _: Mode) -> Result<bool, DriverError> {

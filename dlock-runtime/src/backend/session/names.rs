@@ -13,8 +13,8 @@ use tokio::time;
 
 use super::driver::{ConnectError, Driver, DriverError, KeyTable, Noted, Session};
 use super::live::Live;
-use super::to_its_end;
 use super::waiters::Waiters;
+use super::{gone, to_its_end};
 use crate::key::{KeyText, ServerKey};
 use crate::listing::LockInfo;
 
@@ -39,6 +39,8 @@ const REST: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000
 
 /// A server that has not answered by then has lost the connection: its own limit for a locked table is shorter.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+const STOPPED: &str = "the table of keys has stopped answering";
 
 /// How long a list waits for the texts at most.
 const LIST_WAITS: Duration = Duration::from_secs(1);
@@ -105,7 +107,10 @@ pub(super) async fn prove<S: Session>(
     live: &Live<S>,
     table: &KeyTable,
 ) -> Result<(), ConnectError> {
-    match live.ask(live.session().note_keys(&[])).await {
+    // Past the watch over answers: where `limit` is shortest, it ends a session that stands behind a locked table at the very
+    // moment in which the server says so.
+    let asked = time::timeout(ANSWERS_WITHIN, live.session().note_keys(&[]));
+    match asked.await.unwrap_or_else(|_| Err(gone(STOPPED))) {
         Ok(_) => Ok(()),
         Err(DriverError::Gone { reason, source }) => {
             Err(ConnectError::Unreachable { reason, source })
@@ -236,7 +241,8 @@ async fn aside<D: Driver, T>(
 ) -> Option<T> {
     let _permit = waiters.permit_aside()?;
     let waiter = waiters.check_out().await.ok()?;
-    let asked = time::timeout(ANSWERS_WITHIN, waiter.ask(question(&waiter)));
+    // Past the watch over answers, as in the proof.
+    let asked = time::timeout(ANSWERS_WITHIN, question(&waiter));
     match asked.await {
         Ok(Ok(answer)) => {
             waiters.put_back(waiter);
@@ -252,7 +258,7 @@ async fn aside<D: Driver, T>(
             None
         }
         Err(_) => {
-            waiter.lose("the table of keys has stopped answering");
+            waiter.lose(STOPPED);
             None
         }
     }

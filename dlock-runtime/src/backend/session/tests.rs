@@ -28,6 +28,13 @@ const LIMITS: Limits = Limits {
     max_held: None,
 };
 
+/// The shortest there are.
+const SHORT: Limits = Limits {
+    limit: Duration::from_secs(3),
+    heartbeat: Duration::from_millis(500),
+    ..LIMITS
+};
+
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

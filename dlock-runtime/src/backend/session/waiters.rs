@@ -78,10 +78,11 @@ impl<D: Driver> Waiters<D> {
         self.permits.clone().try_acquire_owned().ok()
     }
 
-    /// The right to use one for a moment, at once, on which nobody waits for a lock.
+    /// The right to use one for a moment, at once, on which nobody waits for a lock. Of those for tries, while there are some:
+    /// who waits in the server's queue may find that there is but one.
     pub(super) fn permit_aside(&self) -> Option<Permit> {
         let try_of = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned().ok();
-        try_of(&self.permits).or_else(|| try_of(&self.tries))
+        try_of(&self.tries).or_else(|| try_of(&self.permits))
     }
 
     /// A connection that holds nothing.

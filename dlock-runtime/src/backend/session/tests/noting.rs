@@ -76,6 +76,38 @@ fn what_was_not_written_is_tried_again_after_a_pause() {
     });
 }
 
+/// With one waiter, whoever waits for a lock must not have to try for it meanwhile.
+#[test]
+fn a_note_takes_nobody_the_only_right_to_wait() {
+    run(async {
+        let script = script();
+        let limits = Limits {
+            max_waiters: 1,
+            ..LIMITS
+        };
+        let locks = locks(&script, limits).await;
+        Script::set(&script.note, std::future::pending);
+        grant(&locks, 1);
+        until_noted(&script, 2).await;
+        assert!(locks.waiters.permit_now().is_some());
+        locks.close("the end");
+    });
+}
+
+/// The shortest `limit` ends a session that owes an answer for a second; the server says that the table is locked after one.
+#[test]
+fn a_table_that_is_locked_for_a_moment_fails_no_start() {
+    run(async {
+        let script = script();
+        Script::set(&script.note, async || {
+            tokio::time::sleep(SHORT.answer() * 5 / 4).await;
+            Ok(false)
+        });
+        let locks = locks(&script, SHORT).await;
+        locks.close("the end");
+    });
+}
+
 #[test]
 fn the_task_ends_with_the_locker() {
     run(async {

@@ -18,7 +18,7 @@ async fn connect(
     for hazard in allowed {
         hazards.insert(*hazard);
     }
-    SessionLocks::connect(Scripted(script.clone()), LIMITS, &hazards).await
+    SessionLocks::connect(Scripted(script.clone()), SHORT, &hazards).await
 }
 
 async fn refusal(script: &Arc<Script>) -> (String, String) {
@@ -64,7 +64,7 @@ fn a_server_that_excludes_is_proven_with_two_connections() {
         assert_eq!(capabilities.version.as_deref(), Some("1.2"));
         assert_eq!(capabilities.strategy, Strategy::Session);
         assert_eq!(capabilities.reach, Reach::Server);
-        assert_eq!(capabilities.limit, Some(LIMITS.limit));
+        assert_eq!(capabilities.limit, Some(SHORT.limit));
         assert!(capabilities.allowed.is_empty() && capabilities.found.is_empty());
     });
 }
@@ -143,7 +143,7 @@ fn a_heartbeat_that_fails_behind_a_pooler_while_the_proof_goes_on_is_no_outage()
             let is_first = first.swap(false, Ordering::Relaxed);
             async move {
                 if !is_first {
-                    tokio::time::sleep(2 * LIMITS.heartbeat).await;
+                    tokio::time::sleep(SHORT.heartbeat * 3 / 2).await;
                 }
                 Ok(())
             }

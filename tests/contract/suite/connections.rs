@@ -37,8 +37,23 @@ pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(s
 }
 
 pub(crate) fn the_proof_of_a_start_takes_one_connection_and_eight_round_trips_at_most(site: &Site) {
-    // The server knows the account from now on: MySQL asks for the password again once it has forgotten it.
-    site.locker();
+    // MySQL asks for the password again once it has forgotten the account, as when a test beside this one drops an account
+    // of its own: the least of some starts counts.
+    let starts: Vec<[usize; 2]> = (0..4).map(|_| round_trips_of_a_start(site)).collect();
+    let least = |of: usize| starts.iter().filter_map(|start| start.get(of)).min();
+    let (Some(all), Some(opening)) = (least(0), least(1)) else {
+        panic!("no start was counted")
+    };
+    let expected = match site.family() {
+        Family::Postgres => 6,
+        // The driver prepares two statements one after the other.
+        Family::MySql => 8,
+    };
+    assert_eq!(all - 2 * opening, expected, "{starts:?}");
+}
+
+/// All of them, and those that open the first of its two connections.
+fn round_trips_of_a_start(site: &Site) -> [usize; 2] {
     let proxy = site.proxy();
     proxy.delay(Duration::from_millis(40));
     let locker = site.locker_of(site.config_via(&proxy));
@@ -47,16 +62,7 @@ pub(crate) fn the_proof_of_a_start_takes_one_connection_and_eight_round_trips_at
         panic!("a start opens one connection, and then another: {before:?}")
     };
     assert!(locker.capabilities().proved);
-    let proof = all - 2 * opening;
-    let expected = match site.family() {
-        Family::Postgres => 6,
-        // The driver prepares two statements one after the other.
-        Family::MySql => 8,
-    };
-    assert_eq!(
-        proof, expected,
-        "{all} in all, {opening} to open a connection"
-    );
+    [all, opening]
 }
 
 pub(crate) fn the_server_says_what_its_locks_are(site: &Site) {

@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use smallvec::SmallVec;
 
 use crate::error::Error;
-use crate::hold::frame::Locked;
+use crate::hold::frame::{Locked, shortest};
 use crate::hold::renew_all;
 use crate::key::Mode;
 use crate::park::block_on;
@@ -68,6 +68,16 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// For how much longer the lock can be vouched for without another confirmation from the server; of several locks the
+    /// shortest time. Zero when it is lost, `None` without limit (the memory backend).
+    ///
+    /// Confirmations come by themselves and lengthen it: heartbeats up to the `limit`, renewals of a lease up to its `ttl`.
+    /// Whoever is about to do what takes a known time and must not outlast the lock, asks here first. It is counted from the
+    /// sending of the last confirming statement, on a clock that goes on while the machine sleeps. Costs a look at the clock.
+    pub fn validity(&self) -> Option<Duration> {
+        shortest(self.locks())
     }
 
     /// Completes when the lock is lost, with the [`Error::Lost`] that says why; never otherwise. Of several locks the

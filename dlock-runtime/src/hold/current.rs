@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, shortest};
 use super::renewing::renew_all;
 use crate::error::Error;
 use crate::park::block_on;
@@ -54,6 +54,15 @@ impl Current {
     /// Whether the body still holds its lock.
     pub fn is_held(&self) -> bool {
         self.frame.check().is_ok()
+    }
+
+    /// For how much longer the lock can be vouched for without another confirmation from the server, as
+    /// [`Guard::validity`](crate::Guard::validity). Zero also when the body has ended, or its `max_hold` has passed.
+    pub fn validity(&self) -> Option<Duration> {
+        match self.check() {
+            Ok(()) => shortest(&self.frame.locks),
+            Err(_) => Some(Duration::ZERO),
+        }
     }
 
     /// The fencing token, where the lock has one: leases have, and others where they were asked for it (`fencing`). A nested

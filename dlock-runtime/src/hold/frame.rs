@@ -50,6 +50,17 @@ pub(crate) struct Locked {
     pub(crate) under: Option<Arc<Frame>>,
 }
 
+/// The shortest time for which one of the locks can be vouched for without another confirmation; `None`: all without limit.
+pub(crate) fn shortest<'a>(locks: impl IntoIterator<Item = &'a Locked>) -> Option<Duration> {
+    let times = locks
+        .into_iter()
+        .filter_map(|locked| match locked.vitality.lost() {
+            None => locked.vitality.vouched_for(),
+            Some(_) => Some(Duration::ZERO),
+        });
+    times.min()
+}
+
 /// The longest time that a body may hold its locks.
 pub(crate) struct Limit {
     pub(crate) max_hold: Duration,

@@ -156,6 +156,8 @@ table::contract! {
         s1_a_stopped_process_wakes_up_without_the_lock: processes,
         a_hold_outlasts_the_limit: processes,
         s3_a_wait_outlasts_the_limit: processes,
+        a_holder_can_ask_how_long_it_is_vouched_for: everywhere,
+        nobody_gets_in_before_the_validity_is_over: servers,
     }
     runtimes {
         a_plain_thread: everywhere,

@@ -161,3 +161,40 @@ pub(crate) fn s3_a_wait_outlasts_the_limit(site: &Site) {
         guard.release_blocking().expect("held to the end");
     });
 }
+
+pub(crate) fn a_holder_can_ask_how_long_it_is_vouched_for(site: &Site) {
+    let locker = site.locker_of(site.limited(site.config(), LIMIT));
+    let is_bounded = locker.capabilities().limit.is_some();
+    let is_sound = |validity: Option<Duration>| match validity {
+        Some(validity) => is_bounded && !validity.is_zero() && validity <= LIMIT * 9 / 10,
+        None => !is_bounded,
+    };
+    let guard = locker
+        .lock_all([site.key("one"), site.key("two")])
+        .acquire_blocking()
+        .unwrap();
+    assert!(is_sound(guard.validity()), "{:?}", guard.validity());
+    guard.release_blocking().expect("held to the end");
+    let after = run(site.lock(&locker, "body").run(async {
+        let current = dlock::current().expect("in a body");
+        assert!(is_sound(current.validity()), "{:?}", current.validity());
+        current
+    }));
+    assert_eq!(after.unwrap().validity(), Some(Duration::ZERO));
+}
+
+pub(crate) fn nobody_gets_in_before_the_validity_is_over(site: &Site) {
+    let proxy = site.proxy();
+    let locker = site.locker_of(short(site, site.config_via(&proxy)));
+    let guard = site.lock(&locker, "vouched").acquire_blocking().unwrap();
+    proxy.stall();
+    // What was under way may have been answered, and lengthened it.
+    let asked = Instant::now();
+    let until = asked + guard.validity().expect("it has a limit");
+    let others = when_others_get_in(site, "vouched");
+    assert!(until < others, "vouched for {:?} longer", until - others);
+    assert_eq!(guard.validity(), Some(Duration::ZERO));
+    proxy.cut();
+    proxy.resume();
+    assert!(guard.release_blocking().is_err_and(|error| error.is_lost()));
+}

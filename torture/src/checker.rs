@@ -2,10 +2,11 @@
 //!
 //! What counts as a hold is what the library itself has vouched for. A moment is vouched for when it was read before a
 //! look (`Guard::is_held`, `check`, the poll of an async body) that said "held": what is lost never comes back, so the lock
-//! was held at that moment too. It is also vouched for when it was read before a release that was answered without an
-//! error. A hold counts from its acquisition, which was read after the grant, to the last moment vouched for; one that was
-//! found lost at the first look does not count at all. So a step that began under the lock and went on for too long, as
-//! it may in a process that was stopped, is not counted; a step that began after the lock went to somebody else is.
+//! was held at that moment too. It is also vouched for while the last look's validity lasts and nothing else is heard of the
+//! hold, and when it was read before a release that was answered without an error. A hold counts from its acquisition, which
+//! was read after the grant, to the last moment vouched for; one that was found lost at the first look does not count at
+//! all. So a step that began under the lock and went on beyond its validity, as it may in a process that was stopped, is not
+//! counted; a step that began after the lock went to somebody else is.
 //!
 //! Two holds that exclude each other and overlap break the promise. There is one stated exception: when the *server* ends
 //! a session of its own accord, the locks are free before the holder can know. Such an overlap is excused where the end of the

@@ -93,6 +93,9 @@ pub enum Event {
         op: u64,
         /// What the look said.
         held: bool,
+        /// For how many milliseconds from the look on it was vouched for without another confirmation.
+        #[serde(default)]
+        validity: Option<u64>,
         /// The fencing token, where there is one.
         token: Option<u64>,
     },
@@ -102,13 +105,16 @@ pub enum Event {
         op: u64,
         /// What the look said.
         held: bool,
+        /// For how many milliseconds from the look on it was vouched for without another confirmation.
+        #[serde(default)]
+        validity: Option<u64>,
     },
     /// The holder was told that it has lost the lock. Read after.
     Told {
         /// The request.
         op: u64,
     },
-    /// The body has ended, and the lock is about to be released. Read before.
+    /// The body has ended, and the lock is about to be released, or the guard to be dropped. Read before.
     Releasing {
         /// The request.
         op: u64,

@@ -2,7 +2,7 @@
 
 mod forge;
 
-use forge::{Forge, SECOND, failure};
+use forge::{Forge, SECOND, VALIDITY, failure};
 use torture::checker::Property;
 use torture::clock::MILLISECOND;
 use torture::fault::Fault;
@@ -79,6 +79,46 @@ fn a_step_that_began_before_and_went_on_is_accepted() {
     forge.told(0, 1, 6001);
     forge.spoiled(0, 1, 6002);
     forge.is_accepted();
+}
+
+/// A holder that was stopped behind its look, while somebody else got in.
+fn stopped(others: u64) -> Forge {
+    let mut forge = Forge::new(1);
+    forge.fault(0, Fault::LongPause, Some(0), 20, 6020);
+    forge.acquired(0, 1, 0, Mode::Exclusive, 10);
+    forge.hold(1, 1, 0, Mode::Exclusive, others, others + 5);
+    forge.step(0, 1, 6021, false);
+    forge.spoiled(0, 1, 6022);
+    forge
+}
+
+#[test]
+fn a_hold_counts_while_its_last_look_is_valid() {
+    stopped(10 + VALIDITY - 1).breaks(Property::Exclusion);
+    stopped(10 + VALIDITY + 1).is_accepted();
+}
+
+#[test]
+fn a_validity_ends_with_the_release() {
+    let mut forge = Forge::new(1);
+    forge.acquired(0, 1, 0, Mode::Exclusive, 10);
+    forge.dropped(0, 1, 20, 3000);
+    forge.hold(1, 1, 0, Mode::Exclusive, 21, 25);
+    forge.is_accepted();
+}
+
+#[test]
+fn a_loss_may_be_on_its_way_to_its_holder_but_not_for_long() {
+    let told = |told: u64| {
+        let mut forge = Forge::new(1);
+        forge.acquired(0, 1, 0, Mode::Exclusive, 10);
+        forge.hold(1, 1, 0, Mode::Exclusive, 1000, 1010);
+        forge.told(0, 1, told);
+        forge.spoiled(0, 1, told + 1);
+        forge
+    };
+    told(1490).is_accepted();
+    told(1510).breaks(Property::Exclusion);
 }
 
 #[test]

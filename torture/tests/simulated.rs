@@ -5,7 +5,7 @@ mod forge;
 
 use std::collections::HashMap;
 
-use forge::{Forge, failure};
+use forge::{Forge, VALIDITY, failure};
 use proptest::prelude::*;
 use torture::checker::Property;
 use torture::fault::Fault;
@@ -109,11 +109,14 @@ fn play(turns: &[Turn]) -> (Forge, Vec<(usize, u64, u64)>) {
                 free = at + 1;
                 held.push((slot, op, free));
             }
-            Fate::Dropped => free = at + 1,
+            Fate::Dropped => {
+                forge.dropped(slot, op, at, at + 2 + answer);
+                free = at + 1;
+            }
             Fate::Silenced => {
                 fault(&mut forge, Fault::LongStall, at, at + 6000);
                 away.insert(slot, at + 6000);
-                forge.told(slot, op, at + 2700);
+                forge.told(slot, op, at + VALIDITY);
                 forge.spoiled(slot, op, at + 2701);
                 free = at + 3000;
             }

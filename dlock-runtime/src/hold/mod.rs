@@ -237,6 +237,10 @@ impl Vitality {
     /// As [`remaining`](Self::remaining); `None`: without limit.
     pub(crate) fn vouched_for(&self) -> Option<Duration> {
         let is_bounded = self.life.valid_until.load(Ordering::Acquire) != u64::MAX;
+        #[cfg(dlock_sabotage)]
+        if is_bounded && crate::sabotage::is_on("boasted-validity") {
+            return Some(self.remaining() + Duration::from_secs(2));
+        }
         is_bounded.then(|| self.remaining())
     }
 

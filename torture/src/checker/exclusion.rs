@@ -1,6 +1,6 @@
 //! (a) and (b): who holds a lock, holds it alone, or with readers only.
 
-use super::fold::seconds;
+use super::fold::{ON_ITS_WAY, seconds};
 use super::{Property, Request, Scene, Violation, Window};
 use crate::clock::Moment;
 use crate::history::Mode;
@@ -40,7 +40,8 @@ fn overlaps(scene: &Scene, key: u16, violations: &mut Vec<Violation>, excused: &
             let until = to.min(*end);
             // Whoever waits for several keys holds the first of them long before it has them all; and a single one for as
             // long as its grant is on its way.
-            let had_it = |window: &Window| other.keys.len() > 1 || from <= window.ended + GRANT;
+            let had_it =
+                |window: &Window| other.keys.len() > 1 || from <= window.ended + ON_ITS_WAY;
             if ended_by_the_server(scene, one, from, until, |_| true)
                 || ended_by_the_server(scene, other, from, until, had_it)
             {
@@ -112,8 +113,7 @@ fn revivals(scene: &Scene) -> Vec<Violation> {
         ),
         requests: vec![index],
         stretch: (lost.min(at), lost.max(at)),
-    })
-;
+    });
     violations.collect()
 }
 
@@ -131,14 +131,14 @@ fn dead_grants(scene: &Scene) -> Vec<Violation> {
         // The last that was told; a grant in that very moment may have been on its way.
         let told = informed
             .filter_map(|(other, request)| Some((request.told.or(request.denied)?, other)))
-            .filter(|(told, other)| *other != index && told + GRANT < granted)
+            .filter(|(told, other)| *other != index && told + ON_ITS_WAY < granted)
             .max();
         let Some((told, other)) = told else { continue };
         // A pause or a broken connection may have come between grant and look. In a mere silence nothing is granted.
         let between = |window: &Window| {
             (window.fault.ends_sessions() || !window.fault.is_outage())
                 && window.began <= granted
-                && window.ended + GRANT >= told
+                && window.ended + ON_ITS_WAY >= told
         };
         if scene.windows_of(it.process).any(between) {
             continue;
@@ -159,6 +159,3 @@ fn dead_grants(scene: &Scene) -> Vec<Violation> {
     }
     violations
 }
-
-/// How long a grant may be on its way from the server or the queue to its caller's look, on a busy machine.
-const GRANT: Moment = crate::clock::SECOND / 2;

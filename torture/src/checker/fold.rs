@@ -25,6 +25,10 @@ pub struct Scene {
     pub end: Moment,
 }
 
+/// How long news of a hold, of its grant or of its loss, may be on its way from the server or the queue to the record that its
+/// caller writes, on a busy machine.
+pub(super) const ON_ITS_WAY: Moment = SECOND / 2;
+
 /// The end of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
@@ -57,6 +61,8 @@ pub struct Request {
     pub acquired: Option<(Moment, Option<u64>)>,
     /// The last moment that the library has vouched for.
     pub vouched: Option<Moment>,
+    /// Until when the last look has vouched for it, if nothing is heard before.
+    valid_until: Option<Moment>,
     /// When a look first said that the lock is lost.
     pub denied: Option<Moment>,
     /// When the holder was told of the loss.
@@ -127,21 +133,37 @@ impl Request {
         }
     }
 
-    fn look(&mut self, at: Moment, held: bool) {
+    /// Nothing was heard between the last look and this moment: the look's validity counts, less the time for which the library
+    /// may have known of a loss that is about to be written down.
+    fn outlive(&mut self, at: Moment) {
+        if let Some(valid_until) = self.valid_until.take() {
+            let until = valid_until.min(at.saturating_sub(ON_ITS_WAY));
+            self.vouched = self.vouched.max(Some(until));
+        }
+    }
+
+    fn look(&mut self, at: Moment, held: bool, validity: Option<u64>) {
         if held {
             self.vouch(at);
+            self.valid_until = validity.map(|validity| at + validity * MILLISECOND);
         } else {
             self.denied.get_or_insert(at);
         }
     }
 
     fn note(&mut self, at: Moment, event: &Event) {
+        self.outlive(at);
         match event {
-            Event::Acquired { held, token, .. } => {
+            Event::Acquired {
+                held,
+                validity,
+                token,
+                ..
+            } => {
                 self.acquired = Some((at, *token));
-                self.look(at, *held);
+                self.look(at, *held, *validity);
             }
-            Event::Step { held, .. } => self.look(at, *held),
+            Event::Step { held, validity, .. } => self.look(at, *held, *validity),
             Event::Told { .. } => {
                 self.told.get_or_insert(at);
             }
@@ -244,6 +266,7 @@ impl Scene {
                         asked: *at,
                         acquired: None,
                         vouched: None,
+                        valid_until: None,
                         denied: None,
                         told: None,
                         revived: None,

@@ -10,7 +10,7 @@ use dlock::{Error, Timeout};
 use tokio::time::sleep;
 
 use super::choice::{Plan, key};
-use super::errand::Errand;
+use super::errand::{Errand, Look};
 use super::guards::lock;
 use crate::clock::now;
 use crate::history::Mode;
@@ -42,11 +42,16 @@ impl<'a> Work<'a> {
             armed: true,
         };
         self.begun.store(true, Ordering::SeqCst);
-        if self.errand.acquired(token(), || dlock::check().is_ok()) {
+        if self.errand.acquired(token(), look) {
             for pause in self.errand.pauses(self.plan) {
                 sleep(pause).await;
+                // It runs on: the library found it held.
+                let look = Look {
+                    held: true,
+                    ..look()
+                };
                 self.errand
-                    .step_at(self.polled.load(Ordering::SeqCst), true);
+                    .step_at(self.polled.load(Ordering::SeqCst), &look);
             }
         }
         end.armed = false;
@@ -56,10 +61,10 @@ impl<'a> Work<'a> {
     /// A synchronous body, which looks by itself.
     fn body_blocking(&self) {
         self.begun.store(true, Ordering::SeqCst);
-        if self.errand.acquired(token(), || dlock::check().is_ok()) {
+        if self.errand.acquired(token(), look) {
             for pause in self.errand.pauses(self.plan) {
                 thread::sleep(pause);
-                if !self.errand.step(|| dlock::check().is_ok()) {
+                if !self.errand.step(look) {
                     break;
                 }
             }
@@ -72,6 +77,13 @@ impl<'a> Work<'a> {
             Err(error) if !self.begun.load(Ordering::SeqCst) => self.errand.failed(error),
             outcome => self.errand.released(outcome),
         }
+    }
+}
+
+fn look() -> Look {
+    Look {
+        held: dlock::check().is_ok(),
+        validity: dlock::current().and_then(|current| current.validity()),
     }
 }
 

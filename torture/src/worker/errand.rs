@@ -13,6 +13,13 @@ use crate::history::{Event, Log};
 /// How long the pause between two steps of a holder that clings is.
 const CLINGING: Duration = Duration::from_millis(15);
 
+/// What the library says of a hold.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) held: bool,
+    pub(super) validity: Option<Duration>,
+}
+
 /// One request of a worker.
 #[derive(Debug)]
 pub(super) struct Errand<'a> {
@@ -38,25 +45,35 @@ impl<'a> Errand<'a> {
         &self.shop.log
     }
 
-    /// The lock was granted. `look` says whether it is held.
-    pub(super) fn acquired(&self, token: Option<u64>, look: impl FnOnce() -> bool) -> bool {
+    /// The lock was granted. Whether it is held.
+    pub(super) fn acquired(&self, token: Option<u64>, look: impl FnOnce() -> Look) -> bool {
         let at = now();
-        let held = look();
-        let op = self.op;
-        self.log().write_at(at, Event::Acquired { op, held, token });
+        let Look { held, validity } = look();
+        let acquired = Event::Acquired {
+            op: self.op,
+            held,
+            validity: validity.map(milliseconds),
+            token,
+        };
+        self.log().write_at(at, acquired);
         held
     }
 
-    /// A step of the critical section begins. `look` says whether the lock is held.
-    pub(super) fn step(&self, look: impl FnOnce() -> bool) -> bool {
+    /// A step of the critical section begins. Whether the lock is held.
+    pub(super) fn step(&self, look: impl FnOnce() -> Look) -> bool {
         let at = now();
-        self.step_at(at, look())
+        self.step_at(at, &look())
     }
 
-    /// A step begins; whether the lock was held was looked at after this moment.
-    pub(super) fn step_at(&self, at: Moment, held: bool) -> bool {
-        self.log().write_at(at, Event::Step { op: self.op, held });
-        held
+    /// A step begins; the look came after this moment.
+    pub(super) fn step_at(&self, at: Moment, look: &Look) -> bool {
+        let step = Event::Step {
+            op: self.op,
+            held: look.held,
+            validity: look.validity.map(milliseconds),
+        };
+        self.log().write_at(at, step);
+        look.held
     }
 
     pub(super) fn told(&self) {
@@ -95,4 +112,8 @@ impl<'a> Errand<'a> {
         });
         plan.steps.iter().copied().chain(clinging)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
 }

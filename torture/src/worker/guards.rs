@@ -6,7 +6,7 @@ use dlock::{Guard, Lock};
 use tokio::time::{sleep, timeout};
 
 use super::choice::{Plan, key};
-use super::errand::Errand;
+use super::errand::{Errand, Look};
 use crate::history::Mode;
 
 /// The lock of a plan.
@@ -40,6 +40,7 @@ pub(super) async fn drop_guard(errand: &Errand<'_>, plan: &Plan) {
     match lock(errand, plan).acquire().await {
         Ok(guard) => {
             work(errand, plan, &guard).await;
+            errand.releasing();
             drop(guard);
             errand.dropped();
         }
@@ -53,6 +54,7 @@ pub(super) async fn drop_wait(errand: &Errand<'_>, plan: &Plan) {
     match timeout(plan.gone_after, lock.acquire()).await {
         Ok(Ok(guard)) => {
             work(errand, plan, &guard).await;
+            errand.releasing();
             drop(guard);
             errand.dropped();
         }
@@ -61,8 +63,15 @@ pub(super) async fn drop_wait(errand: &Errand<'_>, plan: &Plan) {
     }
 }
 
+fn look(guard: &Guard) -> Look {
+    Look {
+        held: guard.is_held(),
+        validity: guard.validity(),
+    }
+}
+
 async fn work(errand: &Errand<'_>, plan: &Plan, guard: &Guard) {
-    if !errand.acquired(guard.fencing_token(), || guard.is_held()) {
+    if !errand.acquired(guard.fencing_token(), || look(guard)) {
         return;
     }
     for pause in errand.pauses(plan) {
@@ -74,7 +83,7 @@ async fn work(errand: &Errand<'_>, plan: &Plan, guard: &Guard) {
             }
             () = sleep(pause) => {}
         }
-        if !errand.step(|| guard.is_held()) {
+        if !errand.step(|| look(guard)) {
             return;
         }
     }
@@ -84,10 +93,10 @@ async fn work(errand: &Errand<'_>, plan: &Plan, guard: &Guard) {
 pub(super) fn hold_blocking(errand: &Errand<'_>, plan: &Plan) {
     match lock(errand, plan).acquire_blocking() {
         Ok(guard) => {
-            if errand.acquired(guard.fencing_token(), || guard.is_held()) {
+            if errand.acquired(guard.fencing_token(), || look(&guard)) {
                 for pause in errand.pauses(plan) {
                     thread::sleep(pause);
-                    if !errand.step(|| guard.is_held()) {
+                    if !errand.step(|| look(&guard)) {
                         break;
                     }
                 }

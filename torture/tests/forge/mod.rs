@@ -10,6 +10,9 @@ use torture::history::{Event, Failure, FailureKind, History, Mode, Process, Reco
 /// A second, in the moments of this file.
 pub(crate) const SECOND: u64 = 1000;
 
+/// How long each look vouches for a hold: as long as it can.
+pub(crate) const VALIDITY: u64 = 2700;
+
 /// Every clock begins somewhere.
 const START: u64 = 1_000_000 * MILLISECOND;
 
@@ -23,6 +26,16 @@ pub(crate) fn failure(kind: FailureKind) -> Failure {
     Failure {
         kind,
         text: "made up".to_owned(),
+    }
+}
+
+fn acquired(op: u64, held: bool, token: Option<u64>) -> Event {
+    let validity = held.then_some(VALIDITY);
+    Event::Acquired {
+        op,
+        held,
+        validity,
+        token,
     }
 }
 
@@ -109,8 +122,7 @@ impl Forge {
     }
 
     pub(crate) fn granted(&mut self, slot: usize, op: u64, at: u64) {
-        let (held, token) = (true, None);
-        self.write(slot, at, Event::Acquired { op, held, token });
+        self.write(slot, at, acquired(op, true, None));
     }
 
     pub(crate) fn acquired(&mut self, slot: usize, op: u64, key: u16, mode: Mode, at: u64) {
@@ -121,13 +133,13 @@ impl Forge {
     /// Granted, and lost at the first look.
     pub(crate) fn granted_dead(&mut self, slot: usize, op: u64, key: u16, at: u64) {
         self.asked(slot, op, key, Mode::Exclusive, 30, None);
-        let (held, token) = (false, None);
-        self.write(slot, at, Event::Acquired { op, held, token });
+        self.write(slot, at, acquired(op, false, None));
         self.spoiled(slot, op, at + 1);
     }
 
     pub(crate) fn step(&mut self, slot: usize, op: u64, at: u64, held: bool) {
-        self.write(slot, at, Event::Step { op, held });
+        let validity = held.then_some(VALIDITY);
+        self.write(slot, at, Event::Step { op, held, validity });
     }
 
     pub(crate) fn told(&mut self, slot: usize, op: u64, at: u64) {
@@ -141,6 +153,11 @@ impl Forge {
     pub(crate) fn released(&mut self, slot: usize, op: u64, at: u64, answered: u64) {
         self.releasing(slot, op, at);
         self.write(slot, answered, Event::Released { op, failed: None });
+    }
+
+    pub(crate) fn dropped(&mut self, slot: usize, op: u64, at: u64, written: u64) {
+        self.releasing(slot, op, at);
+        self.write(slot, written, Event::Dropped { op });
     }
 
     pub(crate) fn spoiled(&mut self, slot: usize, op: u64, at: u64) {
@@ -180,8 +197,7 @@ impl Forge {
         to: u64,
     ) {
         self.asked(slot, op, key, Mode::Exclusive, from - 1, None);
-        let (held, token) = (true, Some(token));
-        self.write(slot, from, Event::Acquired { op, held, token });
+        self.write(slot, from, acquired(op, true, Some(token)));
         self.released(slot, op, to, to + 1);
     }
 

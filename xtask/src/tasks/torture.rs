@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::command::{Interrupt, cargo};
 
 /// Ways to break the library, and the run in which each is noticed: faults, seconds, processes, and options of the DSN.
-const SABOTAGES: [(&str, &str, &str, &str, &str); 6] = [
+const SABOTAGES: [(&str, &str, &str, &str, &str); 7] = [
     // The look whether a wait that has timed out was granted all the same is left out. It takes many who wait for one of them
     // to time out in the moment of its grant.
     ("believed-time-out", "delay,split", "60", "6", ""),
@@ -27,6 +27,8 @@ const SABOTAGES: [(&str, &str, &str, &str, &str); 6] = [
     ),
     // A hold never grows too old.
     ("no-validity", "long-pause", "20", "3", ""),
+    // A holder is told of a longer validity than it has.
+    ("boasted-validity", "long-pause", "20", "3", ""),
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {

@@ -160,6 +160,25 @@ fn a_lost_hold_that_is_handed_over_is_rejected() {
 }
 
 #[test]
+fn a_lost_hold_that_is_handed_over_at_once_is_rejected() {
+    let handed = |releasing: bool| {
+        let mut forge = Forge::new(1);
+        forge.fault(0, Fault::LongStall, Some(0), 20, 8000);
+        forge.acquired(0, 1, 0, Mode::Exclusive, 10);
+        forge.told(0, 1, 1300);
+        if releasing {
+            forge.releasing(0, 1, 1301);
+        }
+        forge.spoiled(0, 1, 1303);
+        forge.granted_dead(0, 2, 0, 1302);
+        forge
+    };
+    handed(true).breaks(Property::Exclusion);
+    // It may have been granted before anything was lost.
+    handed(false).is_accepted();
+}
+
+#[test]
 fn an_overlap_after_the_server_ended_the_session_is_stated_and_not_counted() {
     let mut forge = Forge::new(1);
     forge.fault(0, Fault::EndSession, Some(0), 20, 21);

@@ -128,10 +128,17 @@ fn dead_grants(scene: &Scene) -> Vec<Violation> {
         let informed = scene.requests.iter().enumerate().filter(|(_, other)| {
             other.process == it.process && other.keys.iter().any(|key| it.keys.contains(key))
         });
-        // The last that was told; a grant in that very moment may have been on its way.
+        // The last that was told; a grant in that very moment may have been on its way, unless it could only come after the
+        // release of the one that was told.
         let told = informed
-            .filter_map(|(other, request)| Some((request.told.or(request.denied)?, other)))
-            .filter(|(told, other)| *other != index && told + ON_ITS_WAY < granted)
+            .filter_map(|(other, request)| Some((request.told.or(request.denied)?, other, request)))
+            .filter(|(told, other, request)| {
+                let apart = (it.mode, request.mode) != (Mode::Shared, Mode::Shared);
+                let left = request.releasing.filter(|left| apart && left >= told);
+                let after = left.unwrap_or(told + ON_ITS_WAY);
+                *other != index && after < granted
+            })
+            .map(|(told, other, _)| (told, other))
             .max();
         let Some((told, other)) = told else { continue };
         // A pause or a broken connection may have come between grant and look. In a mere silence nothing is granted.

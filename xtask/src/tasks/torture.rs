@@ -21,7 +21,7 @@ const SABOTAGES: [(&str, &str, &str, &str, &str); 7] = [
     (
         "lost-hand-over",
         "long-stall",
-        "25",
+        "90",
         "3",
         "hand_over=60&hand_over_time=10",
     ),

@@ -37,19 +37,19 @@ pub(crate) fn a_start_takes_two_connections_and_the_second_is_the_first_waiter(s
 }
 
 pub(crate) fn the_proof_of_a_start_takes_one_connection_and_eight_round_trips_at_most(site: &Site) {
-    // MySQL asks for the password again once it has forgotten the account, as when a test beside this one drops an account
-    // of its own: the least of some starts counts.
+    // On a busy machine opening the first one can take a round trip more, and MySQL asks for the password again once it has
+    // forgotten the account, as when a test beside it drops one: the least of some starts counts.
     let starts: Vec<[usize; 2]> = (0..4).map(|_| round_trips_of_a_start(site)).collect();
     let least = |of: usize| starts.iter().filter_map(|start| start.get(of)).min();
     let (Some(all), Some(opening)) = (least(0), least(1)) else {
         panic!("no start was counted")
     };
-    let expected = match site.family() {
+    let bound = match site.family() {
         Family::Postgres => 6,
         // The driver prepares two statements one after the other.
         Family::MySql => 8,
     };
-    assert_eq!(all - 2 * opening, expected, "{starts:?}");
+    assert!(all - 2 * opening <= bound, "{starts:?}");
 }
 
 /// All of them, and those that open the first of its two connections.

@@ -9,6 +9,8 @@ mod bells;
 mod courtesy;
 mod doubts;
 mod held;
+#[cfg(test)]
+mod kept;
 mod kick;
 #[cfg(test)]
 mod late;

@@ -1,6 +1,5 @@
 //! The rules of leases, against real servers, named by `DLOCK_TEST_MARIADB_URL` and `DLOCK_TEST_MYSQL_URL`.
 
-mod keeping;
 mod locked;
 
 use std::future::Future;
@@ -8,7 +7,7 @@ use std::future::Future;
 use mysql_async::{Conn, IsolationLevel, Opts, OptsBuilder, Transaction, TxOpts};
 
 use super::*;
-use crate::backend::lease::shared;
+use crate::backend::lease::{kept, late, left, shared};
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -77,10 +76,10 @@ async fn open_doubted(url: &str) -> MySqlStore {
 }
 
 /// On both servers, with a clock that is one and with clocks that are several.
-fn on_both_clocks<F: Future<Output = ()>>(test: impl Fn(String, bool) -> F) {
+fn on_both_clocks<F: Future<Output = ()>>(test: impl Fn(String, MySqlStore) -> F) {
     on_both(async |url| {
-        test(url.clone(), false).await;
-        test(url, true).await;
+        test(url.clone(), open(&url).await).await;
+        test(url.clone(), open_doubted(&url).await).await;
     });
 }
 
@@ -130,8 +129,6 @@ async fn renew(store: &MySqlStore, renewal: Renewal) -> Renewed {
 
 #[test]
 fn l1_readers_and_a_writer_share_one_row() {
-    use crate::backend::lease::shared;
-
     on_both(async |url| {
         let store = open(&url).await;
         let one = shared::take(&store, &claim("k", "host pid 1#a.1")).await;
@@ -252,7 +249,7 @@ fn l3_a_take_that_comes_late_is_given_back() {
     on_both(async |url| {
         let store = open(&url).await;
         let settings = config(&url, "").lease_settings();
-        crate::backend::lease::late::a_take_that_comes_late_is_given_back(store, settings).await;
+        late::a_take_that_comes_late_is_given_back(store, settings).await;
     });
 }
 
@@ -264,8 +261,6 @@ async fn ends(store: &MySqlStore, owner: &str) -> (i64, i64) {
 
 #[test]
 fn l3_a_renewal_that_comes_late_brings_no_end_nearer() {
-    use crate::backend::lease::shared;
-
     on_both(async |url| {
         let store = open(&url).await;
         let token = shared::take(&store, &claim("k", "one")).await;
@@ -306,12 +301,7 @@ fn l4_a_released_row_stays_and_its_token_grows() {
 
 #[test]
 fn l5_a_fence_check_keeps_takes_off_and_no_renewal() {
-    on_both_clocks(async |url, doubted| {
-        let store = if doubted {
-            open_doubted(&url).await
-        } else {
-            open(&url).await
-        };
+    on_both_clocks(async |url, store| {
         let mut conn = conn(&url).await;
         let fence = Fence::default().namespace(&*store.namespace);
         let token = take(&store, "k", "one").await.expect("free");
@@ -410,14 +400,9 @@ fn l7_a_release_says_whether_somebody_waits() {
 
 #[test]
 fn l7_who_was_killed_keeps_nobody_waiting() {
-    on_both_clocks(async |url, doubted| {
-        let store = if doubted {
-            open_doubted(&url).await
-        } else {
-            open(&url).await
-        };
+    on_both_clocks(async |url, store| {
         let settings = config(&url, "").lease_settings();
-        crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, true).await;
+        left::the_killed_keep_nobody_waiting(store, settings, true).await;
     });
 }
 
@@ -447,4 +432,16 @@ fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
             .await
             .expect("the table");
     });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    on_both_clocks(async |_, store| {
+        kept::a_released_row_can_stay_taken_by_nobody(&store).await;
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    on_both_clocks(async |_, store| kept::a_released_reader_can_keep_writers_out(&store).await);
 }

@@ -86,7 +86,7 @@ impl MySqlStore {
             namespace: settings.namespace.clone(),
             is_galera,
         };
-        if !store.can_do_without(&store.statements.renew(1)).await? {
+        if !store.can_do_without().await? {
             store.wait_for_rows();
         }
         Ok((store, server))

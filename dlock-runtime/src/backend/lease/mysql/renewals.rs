@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mysql_async::{Row as MyRow, Value};
 
+use super::sql::{Locked, waiting_for};
 use super::{MySqlStore, column, path, read};
 use crate::backend::lease::shared::micros;
 use crate::backend::lease::store::{Answer, Renewal, Renewed, StoreError};
@@ -11,9 +12,29 @@ use crate::error::InitError;
 use crate::key::Mode;
 
 impl MySqlStore {
-    /// Whether the server can do without waiting for rows that somebody has locked. The statement is the one of the renewals, and
-    /// finds nothing.
-    pub(super) async fn can_do_without(&self, renew: &str) -> Result<bool, InitError> {
+    /// Whether the server can do without waiting for rows that somebody has locked.
+    pub(super) async fn can_do_without(&self) -> Result<bool, InitError> {
+        match self.statements.locked {
+            Locked::Refused => self.can_wait_for(0).await,
+            Locked::Skipped | Locked::Waited => self.can_run(&self.statements.renew(1)).await,
+        }
+    }
+
+    /// Whether a statement may wait for a locked row for so many seconds. MariaDB before 10.3 takes 0 for 1, or refuses it.
+    pub(super) async fn can_wait_for(&self, seconds: u64) -> Result<bool, InitError> {
+        let asked = format!("{} SELECT @@innodb_lock_wait_timeout", waiting_for(seconds));
+        match self.rows(&self.side, asked, Vec::new()).await {
+            Ok(rows) => Ok(
+                matches!(rows.first().map(|row| column::<u64>(row, 0)), Some(Ok(set)) if set == seconds),
+            ),
+            // An error of syntax, or a value that it does not know.
+            Err(StoreError::Refused { code, .. }) if code == "1064" || code == "1231" => Ok(false),
+            Err(error) => Err(self.unreachable(&error)),
+        }
+    }
+
+    /// Whether the server knows the words of a renewal, which finds nothing.
+    pub(super) async fn can_run(&self, renew: &str) -> Result<bool, InitError> {
         let nobody = Renewal {
             name: "".into(),
             owner: "".into(),
@@ -28,11 +49,15 @@ impl MySqlStore {
             Ok(_) | Err(StoreError::Again { .. }) => Ok(true),
             // An error of syntax: it does not know the words.
             Err(StoreError::Refused { code, .. }) if code == "1064" => Ok(false),
-            Err(error) => Err(InitError::Unreachable {
-                endpoint: self.side.link.opener().endpoint.address.to_string(),
-                reason: error.to_string(),
-                source: None,
-            }),
+            Err(error) => Err(self.unreachable(&error)),
+        }
+    }
+
+    fn unreachable(&self, error: &StoreError) -> InitError {
+        InitError::Unreachable {
+            endpoint: self.side.link.opener().endpoint.address.to_string(),
+            reason: error.to_string(),
+            source: None,
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) enum Locked {
     /// Fails at once, and changes nothing. MariaDB: what leaves out rows needs a join there, and with it for each statement two
     /// temporary tables, one of them on the disk; to end a session while it opens that one has crashed servers (10.11.19).
     Refused,
-    /// Waits for them, a second or two: MySQL before that.
+    /// Waits for them, a second or two: MySQL before that, and MariaDB before 10.3.
     Waited,
 }
 
@@ -83,7 +83,7 @@ impl Statements {
         match self.locked {
             Locked::Waited => return update,
             Locked::Refused => {
-                return format!("SET STATEMENT innodb_lock_wait_timeout = 0 FOR {update}");
+                return format!("{} {update}", waiting_for(0));
             }
             Locked::Skipped => {}
         }
@@ -237,6 +237,11 @@ impl Statements {
             self.table
         )
     }
+}
+
+/// Stands before a statement that waits for so many seconds for a row that somebody has locked, and then fails. MariaDB.
+pub(super) fn waiting_for(seconds: u64) -> String {
+    format!("SET STATEMENT innodb_lock_wait_timeout = {seconds} FOR")
 }
 
 /// Parameters: namespace, so many names, so many pairs of owner and token.

@@ -158,13 +158,20 @@ fn of_many_leases_only_the_locked_and_the_lost_are_not_renewed() {
 fn a_server_that_cannot_do_without_waits_for_locked_rows_and_keeps_the_rest() {
     on_both(async |url| {
         let mut store = open_with(config(&url, &format!("namespace={}&ttl=1", fresh()))).await;
+        assert!(store.can_do_without().await.expect("an answer"));
+        // As an older server takes it: words that it does not know, or a time that it does not allow.
         let today = store.statements.renew(1);
-        assert!(store.can_do_without(&today).await.expect("an answer"));
-        // As an older server takes it: words that it does not know.
         let older = today
             .replace("SKIP LOCKED", "SKIP LOOKED")
             .replace("SET STATEMENT", "SET STATEMANT");
-        assert!(!store.can_do_without(&older).await.expect("an answer"));
+        assert!(!store.can_run(&older).await.expect("an answer"));
+        for mode in ["", "STRICT_ALL_TABLES"] {
+            // It takes another time, or refuses this one.
+            let mode = format!("SET SESSION sql_mode = '{mode}'");
+            let set = store.change(&store.side, mode, Vec::new()).await;
+            set.expect("a setting");
+            assert!(!store.can_wait_for(u64::MAX).await.expect("an answer"));
+        }
         store.wait_for_rows();
 
         let mut renewals = Vec::new();
@@ -173,7 +180,7 @@ fn a_server_that_cannot_do_without_waits_for_locked_rows_and_keeps_the_rest() {
             assert_eq!(take(&store, name, "two").await, None);
             renewals.push(renewal(name, "one", token, Mode::Exclusive));
         }
-        let reader = crate::backend::lease::shared::take(&store, &claim("reader", "one")).await;
+        let reader = shared::take(&store, &claim("reader", "one")).await;
         let reader = reader.expect("an answer").expect("free");
         renewals.push(renewal("reader", "one", reader, Mode::Shared));
         let mut conn = conn(&url).await;
@@ -219,7 +226,7 @@ fn takes_and_renewals_need_no_temporary_table_on_mariadb() {
         );
         let before = (made(&store.main).await, made(&store.side).await);
         let token = take(&store, "k", "one").await.expect("free");
-        let reader = crate::backend::lease::shared::take(&store, &claim("reader", "one")).await;
+        let reader = shared::take(&store, &claim("reader", "one")).await;
         let reader = reader.expect("an answer").expect("free");
         let renewals = [
             renewal("k", "one", token, Mode::Exclusive),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::shared::micros;
 
@@ -139,6 +140,11 @@ impl Row {
         waiters.filter(move |(_, waiter)| waiter.is_present(self.now, doubted))
     }
 
+    /// Whether somebody waits.
+    pub(crate) fn is_wanted(&self, doubted: bool) -> bool {
+        self.present(doubted).next().is_some()
+    }
+
     /// Those whose announcements have been left behind.
     pub(crate) fn gone(&self, doubted: bool) -> impl Iterator<Item = &String> {
         let waiters = self.waiters.iter();
@@ -163,9 +169,13 @@ pub(crate) fn any_waits(waiters: &str, now: i64) -> bool {
             .any(|waiter| waiter.is_present(now, false))
 }
 
-/// Reads a column. What is not of our making counts as empty.
+/// Reads a column. What is not of our making is left out.
 pub(crate) fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> BTreeMap<String, T> {
-    serde_json::from_str(text).unwrap_or_default()
+    let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    let entries = entries.into_iter();
+    entries
+        .filter_map(|(owner, entry)| Some((owner, serde_json::from_value(entry).ok()?)))
+        .collect()
 }
 
 /// Writes a column.

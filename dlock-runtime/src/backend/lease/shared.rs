@@ -89,7 +89,7 @@ pub(super) async fn release_as<S: Store>(
             return Ok(NOT_HELD);
         };
         let doubted = store.doubts_clock();
-        let is_wanted = row.present(doubted).next().is_some();
+        let is_wanted = row.is_wanted(doubted);
         let mut readers = row.readers(doubted);
         let held = readers.remove(owner).filter(|reader| reader.0 == token);
         let Some(Reader(_, _, program)) = held else {

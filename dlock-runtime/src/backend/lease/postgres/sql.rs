@@ -178,7 +178,7 @@ fn revoke(table: &str) -> String {
 fn announce(table: &str) -> String {
     format!(
         "UPDATE {table} SET waiters = (SELECT coalesce(jsonb_object_agg(key, value), '{{}}') FROM jsonb_each(waiters) \
-                         WHERE (value ->> 1)::int8 > {NOW}) || jsonb_build_object($3::text, \
+                         WHERE value -> 1 > to_jsonb({NOW})) || jsonb_build_object($3::text, \
                          jsonb_build_array(coalesce($4::int8, {NOW}), {NOW} + $5::int8, $6::int4)) \
                      WHERE {NAMED} AND expires_at > clock_timestamp() \
                      RETURNING (waiters -> $3::text ->> 0)::int8, \
@@ -290,7 +290,7 @@ pub(crate) fn assert_fence(table: &TableName) -> String {
         "SELECT true FROM {} WHERE {NAMED} AND expires_at > clock_timestamp() \
          AND (owner <> '' AND owner NOT LIKE '{KEPT}%' AND token = $3 \
              OR EXISTS (SELECT FROM jsonb_each(readers) AS reader \
-                 WHERE (reader.value ->> 0)::int8 = $3 AND (reader.value ->> 1)::int8 > {NOW} \
+                 WHERE reader.value -> 0 = to_jsonb($3::int8) AND reader.value -> 1 > to_jsonb({NOW}) \
                      AND reader.key NOT LIKE '{KEPT}%')) FOR KEY SHARE",
         table.quoted('"')
     )

@@ -1,7 +1,5 @@
 //! The rules of leases, against a real server, named by `DLOCK_TEST_POSTGRES_URL`.
 
-mod keeping;
-
 use std::future::Future;
 use std::time::Duration;
 
@@ -9,7 +7,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 use crate::backend::lease::row::Reader;
-use crate::backend::lease::shared;
+use crate::backend::lease::{kept, late, left, shared};
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::lease::Fence;
@@ -124,8 +122,6 @@ fn l1_a_reader_that_read_before_a_writer_came_does_not_get_in() {
 
 #[test]
 fn l1_readers_and_a_writer_share_one_row() {
-    use crate::backend::lease::shared;
-
     run(async {
         let store = open(&fresh()).await;
         let one = shared::take(&store, &claim("k", "one")).await;
@@ -214,7 +210,7 @@ fn l3_a_take_that_comes_late_is_given_back() {
     run(async {
         let store = open(&fresh()).await;
         let settings = config("").lease_settings();
-        crate::backend::lease::late::a_take_that_comes_late_is_given_back(store, settings).await;
+        late::a_take_that_comes_late_is_given_back(store, settings).await;
     });
 }
 
@@ -419,12 +415,54 @@ fn l7_a_release_says_whether_somebody_waits() {
     });
 }
 
+/// Nothing of it is ours: whoever waits or checks leaves it alone.
+#[test]
+fn what_others_wrote_into_the_row_stops_nobody() {
+    run(async {
+        let namespace = fresh();
+        let (store, client) = (open(&namespace).await, client().await);
+        let reader = shared::take(&store, &claim("k", "reader")).await;
+        let reader = reader.expect("an answer").expect("free");
+        let foreign = r#"{"text": "x", "words": ["a", "b", 1], "number": 3, "null": null, "empty": {},
+            "huge": [1, 99999999999999999999, 1, ""], "flag": [1, true, 1], "longer": [1, 9000000000000000, 1, "", ""]}"#;
+        let write = format!(
+            "UPDATE dlock_lease SET readers = readers || '{foreign}', waiters = waiters || '{foreign}' \
+             WHERE namespace = '{namespace}'"
+        );
+        client.batch_execute(&write).await.expect("a row");
+        let fence = Fence::default().namespace(&*namespace);
+        for (token, holds) in [(reader, true), (reader + 1, false)] {
+            let checked = fence.check_postgres(&client, "k", token).await;
+            assert_eq!(checked.expect("an answer"), holds);
+        }
+        let renewal = renewal("k", "reader", reader, Mode::Shared);
+        assert_eq!(renew(&store, renewal).await, Renewed::Yes);
+        let notice = Notice {
+            name: "k",
+            owner: "writer",
+            mode: Mode::Exclusive,
+            since: None,
+            lasts: Duration::from_secs(20),
+        };
+        let announced = store.announce(&notice).await.expect("an answer");
+        assert!(announced.is_some(), "it is held");
+        let row = store.read("k").await.expect("an answer").expect("a row");
+        assert!(row.waiters.keys().eq(["writer"]), "{row:?}");
+        assert!(row.readers.keys().eq(["reader"]), "{row:?}");
+        let end = shared::End::default();
+        let released = shared::release_as(&store, "k", "reader", reader, end).await;
+        let released = released.expect("an answer");
+        assert!(released.was_held && released.is_wanted, "{released:?}");
+        assert!(take(&store, "k", "writer").await > Some(reader));
+    });
+}
+
 #[test]
 fn l7_who_was_killed_keeps_nobody_waiting() {
     run(async {
         let store = open(&fresh()).await;
         let settings = config("").lease_settings();
-        crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, false).await;
+        left::the_killed_keep_nobody_waiting(store, settings, false).await;
     });
 }
 
@@ -449,4 +487,21 @@ fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
             .await
             .expect("the table");
     });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    run(async {
+        let namespace = fresh();
+        let store = open(&namespace).await;
+        let token = kept::a_released_row_can_stay_taken_by_nobody(&store).await;
+        let fence = Fence::default().namespace(&*namespace);
+        let checked = fence.check_postgres(&client().await, "k", token).await;
+        assert!(!checked.expect("an answer"), "its holder has gone");
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    run(async { kept::a_released_reader_can_keep_writers_out(&open(&fresh()).await).await });
 }

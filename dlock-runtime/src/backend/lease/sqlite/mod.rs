@@ -285,7 +285,7 @@ impl Store for SqliteStore {
                 found.note_run(Some(found.row.now));
             }
             let row = &mut found.row;
-            let is_wanted = was_held && row.present(true).next().is_some();
+            let is_wanted = was_held && row.is_wanted(true);
             if was_held {
                 if let Some(kept_for) = kept_for.map(micros) {
                     row.owner.insert_str(0, KEPT);

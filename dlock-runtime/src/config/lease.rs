@@ -133,7 +133,8 @@ impl Config {
 
     /// Leases: the longest pause between two tries of one that waits; a part of it is drawn anew each time. From 1 ms to
     /// 1 h. Default: 1 s on PostgreSQL, whose releases wake those who wait, 50 ms on SQLite, and 200 ms elsewhere and behind
-    /// a pooler, where waits begin with shorter pauses.
+    /// a pooler, where waits begin with shorter pauses. On SQLite and Galera, whose clocks are doubted, an announcement of
+    /// one that waits counts for 15 s at most, and no pause is longer than 5 s.
     #[must_use]
     pub fn retry(mut self, pause: Duration) -> Config {
         self.lease.retry = Some(pause);

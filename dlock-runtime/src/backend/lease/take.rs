@@ -19,8 +19,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mill
 /// The first pause of who has to ask; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// How long others have to take a lock that was just released, where they are woken.
-const COURTESY: Duration = Duration::from_millis(15);
+/// How long others have to take a lock that was just released, where they are woken; and at most, where they have to ask.
+const COURTESY: (Duration, Duration) = (Duration::from_millis(15), Duration::from_secs(5));
 
 /// One step's outcome: the errand has ended, or goes on.
 type Step<T> = Result<T, Taken>;
@@ -96,11 +96,7 @@ impl<S: Store> Attempt<'_, S> {
 
     /// After some takes in a row of this process, the others have their turn first.
     async fn hold_back(&self) -> Step<()> {
-        let pause = if self.leases.store.wakes() {
-            COURTESY
-        } else {
-            self.longest_pause() * 3 / 2
-        };
+        let pause = self.leases.turn_of_others();
         match self.leases.courtesy.hold_back(&self.name, pause) {
             Some(rest) if self.any_other_waits().await => self.sleep(rest).await,
             _ => Ok(()),
@@ -229,10 +225,7 @@ impl<S: Store> Attempt<'_, S> {
 
     /// Says in the row that somebody waits, so that the release wakes. `None`: it is free, or was said already.
     async fn announce(&mut self) -> Step<Option<Duration>> {
-        let mut lasts = 3 * self.longest_pause().max(Duration::from_secs(1));
-        if self.leases.store.doubts_clock() {
-            lasts = lasts.min(DOUBTED_NOTICE);
-        }
+        let lasts = 3 * self.leases.longest_pause().max(Duration::from_secs(1));
         let now = Moment::now();
         if let Some(made) = self.announced.as_ref().and_then(|announced| announced.made)
             && now.since(made) < lasts / 3
@@ -272,7 +265,7 @@ impl<S: Store> Attempt<'_, S> {
 
     /// How long until the next try.
     fn pause(&self, remaining: Option<Duration>) -> Duration {
-        let longest = self.longest_pause();
+        let longest = self.leases.longest_pause();
         let growing = FIRST_PAUSE.saturating_mul(1 << self.tries.min(16));
         let pause = if self.leases.store.wakes() {
             longest
@@ -287,15 +280,6 @@ impl<S: Store> Attempt<'_, S> {
             Some(remaining) => jittered.min(remaining + FIRST_PAUSE),
             None => jittered,
         }
-    }
-
-    fn longest_pause(&self) -> Duration {
-        let default = if self.leases.store.wakes() {
-            PAUSE.0
-        } else {
-            self.leases.store.asks_every().unwrap_or(PAUSE.1)
-        };
-        self.leases.settings.retry.unwrap_or(default)
     }
 
     /// Looks whether the row changes.
@@ -384,6 +368,33 @@ impl<S: Store> Attempt<'_, S> {
                     }
                 }
             });
+        }
+    }
+}
+
+impl<S: Store> Leases<S> {
+    /// The longest pause between two tries.
+    pub(super) fn longest_pause(&self) -> Duration {
+        let default = if self.store.wakes() {
+            PAUSE.0
+        } else {
+            self.store.asks_every().unwrap_or(PAUSE.1)
+        };
+        let longest = self.settings.retry.unwrap_or(default);
+        if self.store.doubts_clock() {
+            // An announcement counts for three pauses.
+            longest.min(DOUBTED_NOTICE / 3)
+        } else {
+            longest
+        }
+    }
+
+    /// How long to hold back for others.
+    pub(super) fn turn_of_others(&self) -> Duration {
+        if self.store.wakes() {
+            COURTESY.0
+        } else {
+            COURTESY.1.min(self.longest_pause() * 3 / 2)
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The rules of leases, on files of SQLite.
 
-mod keeping;
-
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +7,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::*;
-use crate::backend::lease::shared;
+use crate::backend::lease::row::DOUBTED_NOTICE;
 use crate::backend::lease::store::StoreError;
+use crate::backend::lease::{Leases, bells::Bells, kept, late, left, shared};
 use crate::config::Config;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -223,7 +222,7 @@ fn l3_a_renewal_that_comes_late_brings_no_end_nearer() {
         let ground = Ground::new();
         let store = ground.open().await;
         let writer = take(&store, "w", "one").await.expect("free");
-        let reader = crate::backend::lease::shared::take(&store, &claim("r", "one")).await;
+        let reader = shared::take(&store, &claim("r", "one")).await;
         let reader = reader.expect("an answer").expect("free");
         let ends = async || {
             let [w, r] = ["w", "r"].map(|name| store.read(name));
@@ -260,7 +259,7 @@ fn l3_a_take_that_comes_late_is_given_back() {
         let store = ground.open().await;
         let config = Config::from_dsn("sqlite:locks.db").expect("a good DSN");
         let settings = config.lease_settings();
-        crate::backend::lease::late::a_take_that_comes_late_is_given_back(store, settings).await;
+        late::a_take_that_comes_late_is_given_back(store, settings).await;
     });
 }
 
@@ -336,13 +335,34 @@ fn l7_a_release_says_whether_somebody_waits() {
 }
 
 #[test]
+fn l7_whoever_waits_says_so_again_while_the_last_announcement_counts() {
+    run(async {
+        let ground = Ground::new();
+        let leases = async |options: &str| {
+            let config = format!("sqlite:locks.db?{options}");
+            let config = Config::from_dsn(&config).expect("a good DSN");
+            Leases::new(
+                ground.open().await,
+                Bells::default(),
+                config.lease_settings(),
+            )
+        };
+        assert_eq!(leases("").await.longest_pause(), ASKS_EVERY);
+        let patient = leases("retry=1h").await;
+        assert!(3 * patient.longest_pause() <= DOUBTED_NOTICE);
+        // Nor do others wait for a turn that nobody takes.
+        assert!(patient.turn_of_others() <= Duration::from_secs(5));
+    });
+}
+
+#[test]
 fn l7_who_was_killed_keeps_nobody_waiting() {
     run(async {
         let ground = Ground::new();
         let store = ground.open().await;
         let config = Config::from_dsn("sqlite:locks.db").expect("a good DSN");
         let settings = config.lease_settings();
-        crate::backend::lease::left::the_killed_keep_nobody_waiting(store, settings, false).await;
+        left::the_killed_keep_nobody_waiting(store, settings, false).await;
     });
 }
 
@@ -464,5 +484,21 @@ fn a_table_of_an_older_layout_is_refused_with_the_sql_that_mends_it() {
         let sql = format!("ALTER TABLE{}", remedy.split('\n').next().unwrap_or(remedy));
         ground.sql().execute_batch(&sql).expect("the remedy works");
         ground.try_open("").await.expect("it is mended");
+    });
+}
+
+#[test]
+fn b7_a_released_row_can_stay_taken_by_nobody() {
+    run(async {
+        let ground = Ground::new();
+        kept::a_released_row_can_stay_taken_by_nobody(&ground.open().await).await;
+    });
+}
+
+#[test]
+fn b7_a_released_reader_can_keep_writers_out() {
+    run(async {
+        let ground = Ground::new();
+        kept::a_released_reader_can_keep_writers_out(&ground.open().await).await;
     });
 }

@@ -15,6 +15,9 @@ use crate::taking::{Manner, Taking};
 use crate::tenure::Terms;
 use crate::timeout::Timeout;
 
+/// The longest that a lock is kept after its body.
+const MAX_MIN_HOLD: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// All that is known before the lock is taken.
 #[derive(Debug)]
 pub struct Entry {
@@ -144,6 +147,17 @@ impl Entry {
         self
     }
 
+    /// Refuses what no database's times could tell.
+    fn check_min_hold(&self) -> Result<(), Error> {
+        match self.terms.min_hold {
+            Some(min_hold) if min_hold > MAX_MIN_HOLD => Err(unsupported(
+                format!("min_hold = {min_hold:?}"),
+                "a lock is kept for 365 days at most",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what only leases have.
     fn check_lease(&self, strategy: Strategy) -> Result<(), Error> {
         if strategy == Strategy::Lease {
@@ -195,6 +209,7 @@ impl Entry {
             return Err(error);
         }
         let locker = self.locker.clone().map_or_else(global::locker, Ok)?;
+        self.check_min_hold()?;
         self.check_lease(locker.capabilities().strategy)?;
         let scheme = self.scheme.as_ref().unwrap_or_else(|| locker.key_scheme());
         let id = frame::next_id();

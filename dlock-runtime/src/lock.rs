@@ -82,7 +82,8 @@ impl Lock {
 
     /// Keeps the lock at least this long, counted from when it was taken, for a body of [`run`](Self::run) or
     /// [`run_blocking`](Self::run_blocking) that ends sooner: the call returns when its body has ended, and others get the lock
-    /// when the time is over. For jobs that several machines start at about the same time. Default: no longer than the body.
+    /// when the time is over. For jobs that several machines start at about the same time. Default: no longer than the body; more
+    /// than 365 days are [`Error::Unsupported`].
     ///
     /// A session lock is kept by this process: it is free when the process ends, and a shutdown waits for it. A lease is kept
     /// in its row, whatever becomes of the process (`docs/leases.md`). A guard is kept by whoever has it: acquiring one is

@@ -38,8 +38,7 @@ fn holder(site: &Site, locker: &Locker, key: &str) -> Holder {
 }
 
 pub(crate) fn b7_a_short_body_returns_at_once_and_its_row_stays(site: &Site) {
-    // Nobody wakes those who wait when the time is over: they have to know when that is.
-    let (one, other) = (site.locker(), site.locker_of(site.config().retry(NEVER)));
+    let (one, other) = (site.locker(), site.locker());
     let start = Instant::now();
     short(&one, &site.key("k")).expect("held to the end");
     let kept = site.kept_for("k").expect("its row stays");
@@ -80,7 +79,7 @@ fn until_told(locker: &Locker, key: &str, go_on: &Barrier) -> Result<(), Error> 
     dlock::check()
 }
 
-/// It waits for a lease of 30 s, and then for the rest of `min_hold`.
+/// It waits for a lease of 30 s, and then for the rest of `min_hold`. Nobody wakes it when that is over: it has to know when.
 pub(crate) fn b7_a_waiter_learns_that_the_row_is_kept(site: &Site) {
     let (one, other) = (site.locker(), site.locker_of(site.config().retry(NEVER)));
     let (go_on, key) = (Barrier::new(2), site.key("k"));
@@ -246,6 +245,37 @@ pub(crate) fn a_body_loses_its_lock_at_the_max_hold_of_the_lock(site: &Site) {
     assert!(matches!(told, Err(Error::HoldExceeded(_))), "{told:?}");
     let next = site.lock(&locker, "k").timeout(SOON).acquire_blocking();
     next.expect("free").release_blocking().expect("held");
+}
+
+pub(crate) fn a_min_hold_of_more_than_a_year_is_refused(site: &Site) {
+    let (locker, day) = (site.locker(), Duration::from_secs(24 * 3600));
+    let lock = site.lock(&locker, "k").timeout(0);
+    for min_hold in [365 * day + Duration::from_nanos(1), Duration::MAX] {
+        let lock = lock.clone().min_hold(min_hold);
+        for error in [
+            lock.run_blocking(|| ()).unwrap_err(),
+            run(lock.run(async {})).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Unsupported(_)), "{error:?}");
+            assert!(error.to_string().contains("365 days"), "{error}");
+        }
+    }
+    lock.run_blocking(|| ()).expect("free");
+}
+
+/// As long as is allowed: the row has an end that the database can tell.
+pub(crate) fn b7_a_row_can_stay_for_a_year(site: &Site) {
+    let (locker, year) = (site.locker(), Duration::from_secs(365 * 24 * 3600));
+    let lock = site.lock(&locker, "k").timeout(0);
+    let body = lock.clone().min_hold(year);
+    body.run_blocking(|| ()).expect("held to the end");
+    let kept_for = holder(site, &locker, "k").kept_for;
+    assert!(
+        kept_for.is_some_and(|kept| kept + SOON > year),
+        "{kept_for:?}"
+    );
+    locker.kick_blocking(site.key("k")).expect("a kick");
+    lock.run_blocking(|| ()).expect("free at once");
 }
 
 pub(crate) fn a_guard_has_no_min_hold_and_no_max_hold(site: &Site) {

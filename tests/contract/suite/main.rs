@@ -104,6 +104,8 @@ table::contract! {
         a_lock_is_kept_for_the_min_hold_of_its_body: everywhere,
         a_body_loses_its_lock_at_the_max_hold_of_the_lock: everywhere,
         a_guard_has_no_min_hold_and_no_max_hold: everywhere,
+        a_min_hold_of_more_than_a_year_is_refused: everywhere,
+        b7_a_row_can_stay_for_a_year: leases,
     }
     shared {
         readers_hold_together: shared_mode,
